@@ -1,0 +1,16 @@
+//! What a front end asks for and what it is told: plain data, without behaviour.
+
+mod container;
+mod sandbox;
+mod security;
+
+pub use container::{
+    ContainerConfig, ContainerSnapshot, ContainerState, Device, Exit, IdMapping, Mount, MountSource, Propagation, Resources,
+};
+pub use sandbox::{
+    DnsConfig, NamespaceMode, NamespaceModes, NetworkStatus, PortMapping, Protocol, SandboxConfig, SandboxSnapshot,
+    SandboxState, UserNamespace,
+};
+pub use security::{
+    AppArmor, Capabilities, GroupsPolicy, ResolvedUser, Seccomp, SecurityConfig, SelinuxOptions, UserSpec,
+};

@@ -1,0 +1,38 @@
+//! What the life of a pod needs from outside: a network, images and shims. `podwrightd` plugs the real ones in, unit tests
+//! plug fakes.
+//!
+//! Every method may be called again after a crash or a time-out, with the same arguments, and then finishes or confirms what
+//! the first call began. Every error's text says what was being done, to which object, why it failed and what to do.
+
+mod cgroups;
+mod images;
+mod network;
+mod shim;
+
+pub use cgroups::Cgroups;
+pub use images::{HealthcheckConfig, Image, ImageConfig, Images};
+pub use network::{Netns, Network, NetworkKind, NetworkRequest};
+pub use shim::{
+    CgroupPlacement, ContainerReport, CreatePod, ExecExit, ExecRequest, GivenFds, LaunchShim, PodCreated, ProcessEnd, Shim,
+    ShimEvent, ShimState, Shims, StartContainer, Started,
+};
+
+/// A failure behind one of these traits.
+#[derive(Debug, thiserror::Error)]
+pub enum PortError {
+    /// The object is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// The request can not be right; repeating it does not help.
+    #[error("{0}")]
+    Invalid(String),
+    /// The other side (shim, plugin, registry) can not be reached now.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The time limit passed.
+    #[error("{0}")]
+    TimedOut(String),
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+}

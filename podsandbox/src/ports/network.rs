@@ -1,0 +1,73 @@
+//! The network of a pod.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use podwright_types::SandboxId;
+use serde::{Deserialize, Serialize};
+
+use super::PortError;
+use crate::model::{DnsConfig, NetworkStatus, PortMapping};
+
+/// Which network a pod was made with. Recorded; a pod keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkKind {
+    /// Ours.
+    Embedded,
+    /// Plugins.
+    Cni,
+}
+
+/// A network namespace.
+#[derive(Debug, Clone)]
+pub struct Netns {
+    /// The namespace; `None` when it is gone already (tear-down after a crash).
+    pub fd: Option<Arc<OwnedFd>>,
+    /// Where it is pinned, for plugins; `None` for embedded pods.
+    pub path: Option<PathBuf>,
+}
+
+/// A pod that joins or leaves a network.
+#[derive(Debug, Clone)]
+pub struct NetworkRequest {
+    /// Sandbox.
+    pub sandbox: SandboxId,
+    /// Name of the pod.
+    pub name: String,
+    /// Kubernetes namespace of the pod.
+    pub namespace: String,
+    /// Unique id of the pod.
+    pub uid: String,
+    /// Which network.
+    pub kind: NetworkKind,
+    /// Its namespace.
+    pub netns: Netns,
+    /// Ports of the host that lead in.
+    pub port_mappings: Vec<PortMapping>,
+    /// Resolver configuration of the pod.
+    pub dns: Option<DnsConfig>,
+    /// Annotations (`kubernetes.io/ingress-bandwidth` and `egress-bandwidth` are read).
+    pub annotations: std::collections::BTreeMap<String, String>,
+}
+
+/// Networks of this host.
+#[async_trait]
+pub trait Network: Send + Sync {
+    /// The kind that a pod made now gets.
+    fn kind_for_new_pods(&self) -> NetworkKind;
+
+    /// Whether pods can be connected now.
+    ///
+    /// # Errors
+    /// The reason in words, for the NetworkReady condition.
+    fn ready(&self) -> Result<(), String>;
+
+    /// Connects a pod; CNI ADD. Repeated for the same sandbox it returns the recorded result.
+    async fn setup(&self, request: &NetworkRequest) -> Result<NetworkStatus, PortError>;
+
+    /// Disconnects a pod; CNI DEL. Nothing recorded is success.
+    async fn teardown(&self, request: &NetworkRequest) -> Result<(), PortError>;
+}

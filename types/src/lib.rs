@@ -1,0 +1,9 @@
+//! Identifiers, digests and image references: the vocabulary that every crate shares.
+//!
+//! Owns parsing and validation of names that come from outside; does no I/O.
+
+#![forbid(unsafe_code)]
+
+mod id;
+
+pub use id::{ContainerId, ExecId, IdError, SandboxId};

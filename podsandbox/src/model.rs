@@ -5,7 +5,8 @@ mod sandbox;
 mod security;
 
 pub use container::{
-    ContainerConfig, ContainerSnapshot, ContainerState, Device, Exit, IdMapping, Mount, MountSource, Propagation, Resources,
+    ContainerConfig, ContainerSnapshot, ContainerState, Device, Exit, IdMapping, Mount, MountSource, Propagation,
+    Resources,
 };
 pub use sandbox::{
     DnsConfig, NamespaceMode, NamespaceModes, NetworkStatus, PortMapping, Protocol, SandboxConfig, SandboxSnapshot,

@@ -13,8 +13,9 @@ pub use cgroups::Cgroups;
 pub use images::{HealthcheckConfig, Image, ImageConfig, Images};
 pub use network::{Netns, Network, NetworkKind, NetworkRequest};
 pub use shim::{
-    CgroupPlacement, ContainerReport, CreatePod, ExecExit, ExecRequest, GivenFds, LaunchShim, PodCreated, ProcessEnd, Shim,
-    ShimEvent, ShimState, Shims, StartContainer, Started,
+    CgroupPlacement, ContainerReport, CreatePod, ExecExit, ExecRequest, GivenFds, LaunchShim, NamespaceChoice,
+    NamespacePlan, PidPlan, PodCreated, ProcessEnd, Shim, ShimEvent, ShimState, Shims, StartContainer, StartFailure,
+    Started,
 };
 
 /// A failure behind one of these traits.
@@ -32,6 +33,9 @@ pub enum PortError {
     /// The time limit passed.
     #[error("{0}")]
     TimedOut(String),
+    /// A program could not be executed; the text is for people, the kind decides the exit code.
+    #[error("{1}")]
+    Start(StartFailure, String),
     /// Anything else.
     #[error("{0}")]
     Failed(String),

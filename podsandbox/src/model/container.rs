@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use podwright_types::{ContainerId, SandboxId};
 use serde::{Deserialize, Serialize};
@@ -198,7 +199,9 @@ pub struct ContainerSnapshot {
     /// Sandbox that it belongs to.
     pub sandbox: SandboxId,
     /// Configuration as asked for.
-    pub config: ContainerConfig,
+    pub config: Arc<ContainerConfig>,
+    /// Limits in force: those of the configuration, with later updates.
+    pub resources: Arc<Resources>,
     /// State.
     pub state: ContainerState,
     /// Nanoseconds since the epoch.
@@ -214,5 +217,5 @@ pub struct ContainerSnapshot {
     /// Signal in force for a stop, as a Linux signal number.
     pub stop_signal: i32,
     /// The OCI runtime specification it runs with, JSON.
-    pub runtime_spec: std::sync::Arc<str>,
+    pub runtime_spec: Arc<str>,
 }

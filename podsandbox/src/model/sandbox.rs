@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use podwright_types::{ContainerId, SandboxId};
 use serde::{Deserialize, Serialize};
@@ -149,7 +150,7 @@ pub struct SandboxSnapshot {
     /// Id.
     pub id: SandboxId,
     /// Configuration as asked for.
-    pub config: SandboxConfig,
+    pub config: Arc<SandboxConfig>,
     /// State.
     pub state: SandboxState,
     /// Nanoseconds since the epoch.
@@ -160,4 +161,6 @@ pub struct SandboxSnapshot {
     pub netns_path: Option<PathBuf>,
     /// Pid of the pause process where there is one, else of the shim; 0 when stopped.
     pub pid: i32,
+    /// Why it is not ready, where that is not its being stopped as asked; empty otherwise.
+    pub message: String,
 }

@@ -19,6 +19,11 @@ pub trait Cgroups: Send + Sync {
     /// The path of the shim's own leaf, beside the pod's containers.
     fn shim_path(&self, pod_parent: &str, sandbox: &podwright_types::SandboxId) -> String;
 
+    /// Whether a new process waits until [`Cgroups::place`] was called with its pid (systemd driver).
+    fn deferred(&self) -> bool {
+        false
+    }
+
     /// Kills whatever is in the cgroup and removes it and all below; absent is success.
     async fn kill_and_remove(&self, path: &str) -> Result<(), PortError>;
 

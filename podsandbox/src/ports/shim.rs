@@ -10,7 +10,7 @@ use podwright_types::{ContainerId, ExecId, SandboxId};
 use tokio::sync::mpsc;
 
 use super::PortError;
-use crate::model::{ResolvedUser, UserNamespace};
+use crate::model::{GroupsPolicy, ResolvedUser, Seccomp, UserNamespace};
 
 /// What a shim is started with.
 #[derive(Debug, Clone)]
@@ -71,6 +71,50 @@ pub struct GivenFds {
     pub stderr: Option<OwnedFd>,
 }
 
+/// Whose namespace of one kind a container's process uses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum NamespaceChoice {
+    /// The pod's own, made by [`CreatePod`].
+    #[default]
+    Pod,
+    /// The host's.
+    Host,
+    /// One of its own, made for it.
+    New,
+}
+
+/// Whose process ids a container sees.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum PidPlan {
+    /// Its own; its program is the init.
+    #[default]
+    Own,
+    /// The pod's, whose init is the pause process.
+    Pod,
+    /// The host's.
+    Host,
+    /// Those of another running container of the pod.
+    Target(ContainerId),
+}
+
+/// The namespaces of a container; `linux.namespaces` of the specification lists the same kinds, without paths. A mount
+/// namespace of its own is always made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NamespacePlan {
+    /// Network: `Pod` or `Host`.
+    pub network: NamespaceChoice,
+    /// IPC: `Pod` or `Host`.
+    pub ipc: NamespaceChoice,
+    /// UTS: `Pod` or `Host`.
+    pub uts: NamespaceChoice,
+    /// Process ids.
+    pub pid: PidPlan,
+    /// User: `Pod` or `Host`.
+    pub user: NamespaceChoice,
+    /// Cgroup: `New` or `Host`.
+    pub cgroup: NamespaceChoice,
+}
+
 /// A container that is to run. All else is in the OCI specification.
 #[derive(Debug, Clone)]
 pub struct StartContainer {
@@ -91,6 +135,23 @@ pub struct StartContainer {
     pub stdin_once: bool,
     /// Where it goes.
     pub cgroup: CgroupPlacement,
+    /// Namespaces to join and to make.
+    pub namespaces: NamespacePlan,
+    /// System call filter; `linux.seccomp` of the specification is always empty.
+    pub seccomp: Seccomp,
+    /// Whether groups of the image's group file are added to `process.user.additionalGids`.
+    pub groups_policy: GroupsPolicy,
+}
+
+/// Why a program did not begin to run, as far as exit codes tell it apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartFailure {
+    /// The program is not there: 127.
+    ProgramNotFound,
+    /// The program is there and must not or can not be executed: 126.
+    ProgramNotExecutable,
+    /// Something before the program failed: 128.
+    Setup,
 }
 
 /// Answer to [`StartContainer`].
@@ -111,8 +172,10 @@ pub struct ExecRequest {
     pub container: ContainerId,
     /// Name of this execution.
     pub exec: ExecId,
-    /// OCI `process`, JSON.
+    /// OCI `process`, JSON; `user` is the container's, already looked up.
     pub process: Arc<str>,
+    /// System call filter: the container's.
+    pub seccomp: Seccomp,
     /// Its streams.
     pub fds: GivenFds,
 }
@@ -189,6 +252,8 @@ pub trait Shim: Send + Sync {
     async fn signal_container(&self, container: &ContainerId, signal: i32, all: bool) -> Result<(), PortError>;
     /// Kills an exec and its session. Ended already is success.
     async fn kill_exec(&self, container: &ContainerId, exec: &ExecId) -> Result<(), PortError>;
+    /// Writes changed limits; `resources` is the OCI `linux.resources`, JSON, and holds only what is to be changed.
+    async fn update_container(&self, container: &ContainerId, resources: &str) -> Result<(), PortError>;
     /// Opens the log file anew, after a rotation; nothing is lost.
     async fn reopen_log(&self, container: &ContainerId) -> Result<(), PortError>;
     /// Forgets an ended container and removes its cgroup. Unknown is success.

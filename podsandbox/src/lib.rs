@@ -8,3 +8,18 @@
 
 pub mod model;
 pub mod ports;
+
+mod config;
+mod engine;
+mod error;
+mod events;
+mod filter;
+mod timeline;
+mod util;
+
+pub use config::{EngineConfig, Ports};
+pub use engine::{Engine, ExecOutput, RecoveryReport};
+pub use error::EngineError;
+pub use events::{Change, Event, Subject};
+pub use filter::{ContainerFilter, ContainerStateKind, SandboxFilter};
+pub use timeline::TimelineEntry;

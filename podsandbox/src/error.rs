@@ -1,0 +1,73 @@
+//! What goes wrong in the life of a pod, sorted by what a front end has to answer.
+
+use crate::ports::PortError;
+
+/// A failed operation. Every text names the step, the object, the cause and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// The sandbox, container or image does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// The request can not be right; repeating it does not help.
+    #[error("{0}")]
+    Invalid(String),
+    /// The key (names and attempt) is taken by an object with another configuration.
+    #[error("{0}")]
+    AlreadyExists(String),
+    /// The object is not in the state that the operation needs.
+    #[error("{0}")]
+    FailedPrecondition(String),
+    /// Something that is needed can not be reached now; repeat the request.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The time limit passed.
+    #[error("{0}")]
+    TimedOut(String),
+    /// A bound of this host is reached.
+    #[error("{0}")]
+    Exhausted(String),
+    /// Anything else.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl EngineError {
+    /// Puts what was being done before the text: `step object: cause`.
+    #[must_use]
+    pub fn within(self, what: impl std::fmt::Display) -> Self {
+        let put = |text: String| format!("{what}: {text}");
+        match self {
+            Self::NotFound(text) => Self::NotFound(put(text)),
+            Self::Invalid(text) => Self::Invalid(put(text)),
+            Self::AlreadyExists(text) => Self::AlreadyExists(put(text)),
+            Self::FailedPrecondition(text) => Self::FailedPrecondition(put(text)),
+            Self::Unavailable(text) => Self::Unavailable(put(text)),
+            Self::TimedOut(text) => Self::TimedOut(put(text)),
+            Self::Exhausted(text) => Self::Exhausted(put(text)),
+            Self::Internal(text) => Self::Internal(put(text)),
+        }
+    }
+
+    /// An I/O failure on a path.
+    pub(crate) fn io(doing: &str, path: &std::path::Path, cause: &std::io::Error) -> Self {
+        let text = format!("{doing} {}: {cause}", path.display());
+        match cause.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                Self::Exhausted(format!("{text}; free some space on that file system"))
+            }
+            _ => Self::Internal(text),
+        }
+    }
+}
+
+impl From<PortError> for EngineError {
+    fn from(error: PortError) -> Self {
+        match error {
+            PortError::NotFound(text) => Self::NotFound(text),
+            PortError::Invalid(text) => Self::Invalid(text),
+            PortError::Unavailable(text) => Self::Unavailable(text),
+            PortError::TimedOut(text) => Self::TimedOut(text),
+            PortError::Start(_, text) | PortError::Failed(text) => Self::Internal(text),
+        }
+    }
+}

@@ -4,6 +4,10 @@
 
 #![forbid(unsafe_code)]
 
+mod digest;
 mod id;
+mod reference;
 
+pub use digest::{Digest, DigestAlgorithm, DigestError};
 pub use id::{ContainerId, ExecId, IdError, SandboxId};
+pub use reference::{ImageReference, ReferenceError};

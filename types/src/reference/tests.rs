@@ -104,7 +104,7 @@ proptest! {
     #[test]
     fn well_formed_names_are_taken(
         host in "([a-z]{1,8}\\.[a-z]{2,4}(:[1-9][0-9]{0,3})?/)?",
-        path in "[a-z0-9]{1,8}([._-][a-z0-9]{1,8}){0,2}(/[a-z0-9]{1,8}){0,2}",
+        path in "[a-z0-9]{1,8}([_-][a-z0-9]{1,8}){0,2}(/[a-z0-9]{1,8}){0,2}",
         tag in "(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,20})?",
     ) {
         let reference: ImageReference = format!("{host}{path}{tag}").parse().unwrap();

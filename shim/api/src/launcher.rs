@@ -226,8 +226,9 @@ fn move_up(fd: OwnedFd) -> io::Result<OwnedFd> {
 }
 
 /// Takes the exit status of a shim when it ends.
+#[expect(deprecated, reason = "its replacement is unsafe for types that lie about their descriptor; OwnedFd does not")]
 async fn reap(pidfd: Arc<OwnedFd>) {
-    let Ok(waiter) = AsyncFd::register_with_interest(pidfd, Interest::READABLE) else { return };
+    let Ok(waiter) = AsyncFd::with_interest(pidfd, Interest::READABLE) else { return };
     if waiter.readable().await.is_ok() {
         let _ = waitid(WaitId::PidFd(waiter.get_ref().as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
     }

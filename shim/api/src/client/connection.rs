@@ -92,10 +92,14 @@ impl PendingCall<'_> {
 
 impl Connection {
     /// Takes a connected socket and begins to read from it.
+    #[expect(
+        deprecated,
+        reason = "its replacement is unsafe for types that lie about their descriptor; OwnedFd does not"
+    )]
     pub(super) fn start(socket: OwnedFd, events: mpsc::Sender<Event>) -> Result<Self, ClientError> {
         let io_error = |source: io::Error| ClientError::Io { object: "a shim's socket".into(), source };
         rustix::io::ioctl_fionbio(&socket, true).map_err(|error| io_error(error.into()))?;
-        let socket = AsyncFd::register(socket).map_err(io_error)?;
+        let socket = AsyncFd::new(socket).map_err(io_error)?;
         let shared = Arc::new(Shared { socket, waiting: Mutex::default(), ended: watch::Sender::new(None) });
         let reader = tokio::spawn(read_all(Arc::clone(&shared), events));
         Ok(Self { shared, reader, next_id: AtomicU64::new(1), calls: Semaphore::new(MAX_CALLS) })

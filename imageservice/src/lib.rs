@@ -1,1 +1,22 @@
-//! placeholder
+//! Images: pulling from registries, the content store, unpacked layers, the list of images, garbage collection.
+//!
+//! Owns `<root>/images` (an OCI image layout) and `<root>/layers`. Writable layers of containers, and mounting, are left to
+//! the runtime; who may pull is left to the callers.
+
+#![forbid(unsafe_code)]
+
+mod auth;
+mod config;
+mod error;
+mod image;
+mod platform;
+mod progress;
+mod store;
+
+pub use auth::Auth;
+pub use config::{ImageConfig, Limits, Patience};
+pub use error::{ErrorKind, ImageError, Result};
+pub use image::{ContainerConfig, FsInfo, Healthcheck, ImageInfo, ImageUser, PulledImage, ResolvedImage};
+pub use platform::Platform;
+pub use progress::{LayerState, Progress, ProgressFn};
+pub use store::ImageStore;

@@ -1,0 +1,102 @@
+//! What can be set about images, with its defaults.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::platform::Platform;
+
+/// Bounds on what an image or a registry may cost us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest manifest or index, in bytes.
+    pub manifest_bytes: u64,
+    /// Largest image configuration, in bytes.
+    pub config_bytes: u64,
+    /// Largest layer after decompression, in bytes.
+    pub layer_unpacked_bytes: u64,
+    /// Most entries in one layer.
+    pub layer_entries: u64,
+    /// Most device nodes in one layer.
+    pub layer_devices: u64,
+    /// Most layers in one image; overlayfs takes 500.
+    pub layers: usize,
+    /// Layers that one pull downloads at a time.
+    pub downloads_per_pull: usize,
+    /// Layers that all pulls together download at a time.
+    pub downloads_total: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            manifest_bytes: 4 << 20,
+            config_bytes: 4 << 20,
+            layer_unpacked_bytes: 64 << 30,
+            layer_entries: 2_000_000,
+            layer_devices: 1024,
+            layers: 500,
+            downloads_per_pull: 4,
+            downloads_total: 8,
+        }
+    }
+}
+
+/// How long a registry may take, and how often it is asked again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Patience {
+    /// For a connection, unless hosts.toml says otherwise.
+    pub connect: Duration,
+    /// For the head of an answer.
+    pub response: Duration,
+    /// Between two pieces of a body.
+    pub idle: Duration,
+    /// Attempts for one request, or for one blob without progress.
+    pub attempts: u32,
+    /// The first pause between attempts; it doubles each time.
+    pub backoff: Duration,
+    /// The longest pause, also when the registry asks for more with `Retry-After`.
+    pub backoff_max: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(15),
+            response: Duration::from_secs(60),
+            idle: Duration::from_secs(60),
+            attempts: 5,
+            backoff: Duration::from_millis(250),
+            backoff_max: Duration::from_secs(15),
+        }
+    }
+}
+
+/// Configuration of an [`ImageStore`](crate::ImageStore).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageConfig {
+    /// Where `hosts.toml` files are, as containerd lays them out: `<dir>/<host>/hosts.toml`.
+    pub hosts_dir: Option<PathBuf>,
+    /// Docker's `config.json`, for credentials where a pull brings none. Only `auths` is read; helpers are not executed.
+    pub docker_config: Option<PathBuf>,
+    /// The platform to choose from an index.
+    pub platform: Platform,
+    /// References of images that must not be collected, such as the pause image.
+    pub pinned: Vec<String>,
+    /// Bounds on images.
+    pub limits: Limits,
+    /// Time limits and retries.
+    pub patience: Patience,
+}
+
+impl Default for ImageConfig {
+    fn default() -> Self {
+        Self {
+            hosts_dir: Some(PathBuf::from("/etc/podwright/certs.d")),
+            docker_config: None,
+            platform: Platform::host(),
+            pinned: Vec::new(),
+            limits: Limits::default(),
+            patience: Patience::default(),
+        }
+    }
+}

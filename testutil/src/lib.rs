@@ -1,1 +1,25 @@
-//! placeholder
+//! Real parts for the tests: images made from Debian packages, Debian's registry, hosts of their own (namespaces), daemons
+//! in them, and a census of what a host holds.
+//!
+//! Used by tests and by xtask only; nothing here is part of a running node. Functions say what failed by `anyhow`; what
+//! they start ends with the value that they return, also when the test is killed.
+
+#![forbid(unsafe_code)]
+
+pub mod base;
+mod census;
+mod cni;
+mod daemon;
+mod host;
+mod http;
+pub mod image;
+mod registry;
+mod tools;
+
+pub use census::Census;
+pub use cni::{bridge_conflist, write_bridge_chain};
+pub use daemon::{Daemon, DaemonBuilder};
+pub use host::{Outside, TestHost};
+pub use http::{RawReply, RawServer};
+pub use registry::{Registry, RegistryBuilder, RegistryStorage};
+pub use tools::{CgroupDriver, cni_bin_dir, program};

@@ -1,0 +1,73 @@
+//! Where the programs under test are, and what kind of host this is.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// Names the directory with podwrightd, podwright-shim, crictl and `cni/`; set where there is no build tree (in a VM).
+const BIN_DIR: &str = "PODWRIGHT_BIN_DIR";
+/// `cgroupfs` or `systemd`; the default is cgroupfs.
+const DRIVER: &str = "PODWRIGHT_CGROUP_DRIVER";
+
+/// Who makes cgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CgroupDriver {
+    /// The daemon and its shims.
+    Cgroupfs,
+    /// systemd, asked over D-Bus.
+    Systemd,
+}
+
+impl CgroupDriver {
+    /// What the environment asks for.
+    #[must_use]
+    pub fn from_env() -> Self {
+        match std::env::var(DRIVER).as_deref() {
+            Ok("systemd") => Self::Systemd,
+            _ => Self::Cgroupfs,
+        }
+    }
+
+    /// As the configuration file spells it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cgroupfs => "cgroupfs",
+            Self::Systemd => "systemd",
+        }
+    }
+}
+
+/// Path of a program under test, or of one that was built for the tests.
+///
+/// # Errors
+/// It is not there; the text says how to build it.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let path = bin_dir()?.join(name);
+    if !path.exists() {
+        bail!("{} is missing; run `cargo xtask build`, or set {BIN_DIR}", path.display());
+    }
+    Ok(path)
+}
+
+/// The directory of the CNI plugins that critest/go.mod pins.
+///
+/// # Errors
+/// They are not built.
+pub fn cni_bin_dir() -> Result<PathBuf> {
+    program("cni")
+}
+
+/// `target/podwright`, found from the test's own path, unless the environment names another.
+fn bin_dir() -> Result<PathBuf> {
+    if let Some(dir) = std::env::var_os(BIN_DIR) {
+        return Ok(PathBuf::from(dir));
+    }
+    let own = std::env::current_exe().context("asking for the path of this program")?;
+    let found = own.ancestors().map(|dir| dir.join("podwright")).find(|dir| dir.is_dir());
+    found.with_context(|| format!("no directory podwright above {}; run `cargo xtask build`", shown(&own)))
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}

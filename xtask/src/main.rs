@@ -1,2 +1,83 @@
-//! placeholder
-fn main() {}
+//! `cargo xtask`: the commands that developers and CI use.
+//!
+//! Owns their order and their words; the tests themselves are in the crates and in critest/.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr)] // It is a program for a terminal.
+
+mod build;
+mod check;
+mod process;
+mod setup;
+mod suite;
+mod vm;
+mod workspace;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use build::Profile;
+use workspace::Workspace;
+
+/// Developer commands of Podwright.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install the packages that are missing, saying which.
+    Setup {
+        /// Install cargo-deny too (some minutes).
+        #[arg(long)]
+        deny: bool,
+    },
+    /// Build the daemon, the shim and the test tools into target/podwright (or target/podwright-release).
+    Build {
+        /// Optimise.
+        #[arg(long)]
+        release: bool,
+    },
+    /// Format, lints, documentation, licences, the rules of the house, unit tests.
+    Check,
+    /// Set up, check, and run every test. Needs root.
+    Test {
+        /// Only tests whose name contains this, without the checks.
+        filter: Option<String>,
+    },
+    /// Show a pod: two containers, their logs, an exec, the address. Needs root, but no internet once built.
+    Demo,
+    /// Measure start-up, throughput and memory with release builds. Needs root.
+    Bench {
+        /// Sequential pods.
+        #[arg(long, default_value_t = 100)]
+        pods: u32,
+    },
+    /// Boot a guest with systemd and cgroup v2, and run a payload in it.
+    Vm {
+        /// Which Debian.
+        #[arg(long, value_enum, default_value = "trixie")]
+        suite: vm::Suite,
+        /// Directory with a script `run`.
+        payload: std::path::PathBuf,
+        /// Time limit.
+        #[arg(long, default_value_t = 900)]
+        limit_seconds: u64,
+    },
+}
+
+fn main() -> Result<()> {
+    let workspace = Workspace::find()?;
+    match Arguments::parse().command {
+        Command::Setup { deny } => setup::run(deny),
+        Command::Build { release } => build::run(&workspace, if release { Profile::Release } else { Profile::Dev }),
+        Command::Check => check::run(&workspace),
+        Command::Test { filter } => suite::test(&workspace, filter.as_deref()),
+        Command::Demo => suite::demo(&workspace),
+        Command::Bench { pods } => suite::bench(&workspace, pods),
+        Command::Vm { suite, payload, limit_seconds } => vm::run(&workspace.target, suite, &payload, limit_seconds),
+    }
+}

@@ -1,0 +1,127 @@
+//! Building what runs: the daemon, the static shim, and the Go programs that critest/go.mod pins; collected in one directory.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::process::{self, step};
+use crate::workspace::Workspace;
+
+/// How the daemon is built. The shim is always optimised: it is measured in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    Dev,
+    Release,
+}
+
+impl Profile {
+    fn cargo_dir(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Release => "release",
+        }
+    }
+
+    /// Where the results go.
+    pub(crate) fn output(self, workspace: &Workspace) -> PathBuf {
+        workspace.target.join(match self {
+            Self::Dev => "podwright",
+            Self::Release => "podwright-release",
+        })
+    }
+}
+
+/// Names the file that tells for which go.mod and go.sum the tools were built.
+const TOOLS_STAMP: &str = "built-for";
+
+/// `cargo xtask build`.
+pub(crate) fn run(workspace: &Workspace, profile: Profile) -> Result<()> {
+    daemon(workspace, profile)?;
+    tools(workspace, profile)?;
+    println!("built into {}", profile.output(workspace).display());
+    Ok(())
+}
+
+/// Daemon and shim.
+pub(crate) fn daemon(workspace: &Workspace, profile: Profile) -> Result<()> {
+    step("building podwrightd");
+    let mut command = workspace.cargo(&["build", "--quiet", "--package", "podwrightd"]);
+    if profile == Profile::Release {
+        command.arg("--release");
+    }
+    process::run(&mut command)?;
+    collect_daemon(workspace, profile)
+}
+
+/// The whole workspace with its tests in one go: features are resolved once, so that the tests build nothing twice.
+pub(crate) fn everything_for_tests(workspace: &Workspace) -> Result<()> {
+    step("building the workspace and its tests");
+    process::run(&mut workspace.cargo(&["build", "--quiet", "--workspace", "--all-targets"]))?;
+    collect_daemon(workspace, Profile::Dev)?;
+    tools(workspace, Profile::Dev)
+}
+
+fn collect_daemon(workspace: &Workspace, profile: Profile) -> Result<()> {
+    let shim = shim(workspace)?;
+    let daemon = workspace.target.join(profile.cargo_dir()).join("podwrightd");
+    let output = profile.output(workspace);
+    fs::create_dir_all(&output).with_context(|| format!("making {}", output.display()))?;
+    place(&daemon, &output.join("podwrightd"))?;
+    place(&shim, &output.join("podwright-shim"))
+}
+
+/// Builds the shim, static. A `--target` of its own keeps the flags away from all other builds.
+fn shim(workspace: &Workspace) -> Result<PathBuf> {
+    step("building podwright-shim, static");
+    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let mut command =
+        workspace.cargo(&["build", "--quiet", "--package", "podwright-shim", "--profile", "shim", "--target", &triple]);
+    process::run(command.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
+    Ok(workspace.target.join(triple).join("shim/podwright-shim"))
+}
+
+/// crictl and the CNI plugins.
+fn tools(workspace: &Workspace, profile: Profile) -> Result<()> {
+    let source = workspace.root.join("critest");
+    let cache = workspace.target.join("tools");
+    let wanted = ["go.mod", "go.sum"].map(|name| fs::read_to_string(source.join(name)).unwrap_or_default()).concat();
+    if fs::read_to_string(cache.join(TOOLS_STAMP)).unwrap_or_default() != wanted {
+        build_tools(&source, &cache)?;
+        fs::write(cache.join(TOOLS_STAMP), wanted).context("noting which tools are built")?;
+    }
+    let output = profile.output(workspace);
+    fs::create_dir_all(output.join("cni")).with_context(|| format!("making {}/cni", output.display()))?;
+    for entry in fs::read_dir(&cache).with_context(|| format!("listing {}", cache.display()))? {
+        let path = entry?.path();
+        match path.file_name().and_then(|name| name.to_str()) {
+            None | Some(TOOLS_STAMP) => {}
+            Some("crictl") => place(&path, &output.join("crictl"))?,
+            Some(plugin) => place(&path, &output.join("cni").join(plugin))?,
+        }
+    }
+    Ok(())
+}
+
+fn build_tools(source: &Path, cache: &Path) -> Result<()> {
+    step("building crictl and the CNI plugins that critest/go.mod pins (a minute, once)");
+    let go = |words: &[&str]| {
+        let mut command = Command::new("go");
+        command.current_dir(source).args(words).env("CGO_ENABLED", "0");
+        // Whatever the machine's defaults are: take go.mod as it stands, and the toolchain that it names.
+        command.env("GOFLAGS", "-mod=readonly -trimpath -buildvcs=false").env("GOTOOLCHAIN", "auto");
+        command
+    };
+    let listed = process::read(&mut go(&["list", "tool"]))?;
+    fs::create_dir_all(cache).with_context(|| format!("making {}", cache.display()))?;
+    let output = format!("{}/", cache.display());
+    process::run(go(&["build", "-ldflags", "-s -w", "-o", &output]).args(listed.lines()))
+}
+
+/// Copies by rename, so that a running program is not written to.
+fn place(from: &Path, to: &Path) -> Result<()> {
+    let temporary = to.with_extension("new");
+    fs::copy(from, &temporary).with_context(|| format!("copying {} to {}", from.display(), temporary.display()))?;
+    fs::rename(&temporary, to).with_context(|| format!("putting {} in place", to.display()))
+}

@@ -1,0 +1,155 @@
+//! The guest's disks: a Debian root made once by debootstrap, and a payload disk made for each run.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// Which Debian the guest is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Suite {
+    /// Debian 12, kernel 6.1: the oldest kernel that Podwright supports.
+    Bookworm,
+    /// Debian 13, kernel 6.12.
+    Trixie,
+}
+
+impl Suite {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bookworm => "bookworm",
+            Self::Trixie => "trixie",
+        }
+    }
+}
+
+/// A root file system with what boots it.
+pub(super) struct RootImage {
+    pub(super) kernel: PathBuf,
+    pub(super) initrd: PathBuf,
+    pub(super) disk: PathBuf,
+}
+
+/// Bump when the content of the root image changes.
+const IMAGE_VERSION: u32 = 1;
+
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,udev,iproute2,iptables,nftables,procps,busybox-static,apparmor,ca-certificates,\
+                        containernetworking-plugins,docker-registry,linux-image-cloud-amd64";
+
+const PAYLOAD_UNIT: &str = "[Unit]
+Description=Podwright payload
+After=multi-user.target
+[Service]
+Type=oneshot
+TimeoutStartSec=infinity
+ExecStart=/bin/sh -c 'mkdir -p /payload && mount -o ro /dev/vdb /payload && sh /payload/run >/dev/ttyS0 2>&1; \
+echo \"PODWRIGHT-VM-EXIT $?\" >/dev/ttyS0; systemctl --no-block poweroff'
+[Install]
+WantedBy=multi-user.target
+";
+
+/// Makes the root image of `suite` under `target/vm`, or finds it there.
+pub(super) fn ensure(target: &Path, suite: Suite) -> Result<RootImage> {
+    let dir = target.join("vm").join(format!("{}-{IMAGE_VERSION}", suite.name()));
+    let image = RootImage { kernel: dir.join("vmlinuz"), initrd: dir.join("initrd.img"), disk: dir.join("root.img") };
+    if !dir.exists() {
+        for tool in ["debootstrap", "mke2fs", "qemu-system-x86_64"] {
+            ensure!(which(tool), "{tool} is missing; install debootstrap, e2fsprogs and qemu-system-x86");
+        }
+        build(&dir, suite)?;
+    }
+    Ok(image)
+}
+
+fn which(tool: &str) -> bool {
+    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|d| d.join(tool).exists()))
+        || Path::new("/sbin").join(tool).exists()
+}
+
+/// Builds beside `dir` and renames at the end, so that an interrupted build leaves no half image behind.
+fn build(dir: &Path, suite: Suite) -> Result<()> {
+    let parent = dir.parent().context("the image directory has no parent")?;
+    fs::create_dir_all(parent)?;
+    let work = tempfile::tempdir_in(parent)?;
+    let root = work.path().join("root");
+    println!("vm: making a Debian {} root with debootstrap (once; about a minute)", suite.name());
+    sh(Command::new("debootstrap")
+        .arg("--variant=minbase")
+        .arg(format!("--include={PACKAGES}"))
+        .arg(suite.name())
+        .arg(&root))?;
+    configure(&root)?;
+    let out = work.path().join("out");
+    fs::create_dir(&out)?;
+    for (prefix, name) in [("vmlinuz-", "vmlinuz"), ("initrd.img-", "initrd.img")] {
+        fs::copy(find_boot_file(&root, prefix)?, out.join(name))?;
+    }
+    sh(Command::new("mke2fs").args(["-q", "-t", "ext4", "-d"]).arg(&root).arg(out.join("root.img")).arg("4G"))?;
+    fs::rename(&out, dir).with_context(|| format!("moving the finished image to {}", dir.display()))
+}
+
+fn configure(root: &Path) -> Result<()> {
+    fs::write(root.join("etc/hostname"), "podwright-vm\n")?;
+    fs::write(root.join("etc/fstab"), "/dev/vda / ext4 rw 0 0\n")?;
+    let units = root.join("etc/systemd/system");
+    fs::write(units.join("podwright-payload.service"), PAYLOAD_UNIT)?;
+    fs::create_dir_all(units.join("multi-user.target.wants"))?;
+    symlink("../podwright-payload.service", units.join("multi-user.target.wants/podwright-payload.service"))?;
+    let archives = root.join("var/cache/apt/archives");
+    for entry in fs::read_dir(&archives)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|e| e == "deb") {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+fn find_boot_file(root: &Path, prefix: &str) -> Result<PathBuf> {
+    for entry in fs::read_dir(root.join("boot"))? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(prefix) {
+            return Ok(entry.path());
+        }
+    }
+    bail!("debootstrap installed no {prefix}* under /boot; is linux-image-cloud-amd64 still in Debian?")
+}
+
+/// Packs a directory into an ext4 image. The file is removed on drop.
+pub(super) fn pack(payload: &Path) -> Result<tempfile::NamedTempFile> {
+    let disk = tempfile::NamedTempFile::new()?;
+    let mebibytes = size_bytes(payload)? / (1024 * 1024) * 5 / 4 + 64;
+    sh(Command::new("mke2fs")
+        .args(["-q", "-F", "-t", "ext4", "-d"])
+        .arg(payload)
+        .arg(disk.path())
+        .arg(format!("{mebibytes}M")))?;
+    Ok(disk)
+}
+
+fn size_bytes(dir: &Path) -> Result<u64> {
+    let mut total = 0;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        total += if meta.is_dir() { size_bytes(&entry.path())? } else { meta.len() };
+    }
+    Ok(total)
+}
+
+fn sh(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("starting {command:?}"))?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stdout);
+        let tail: Vec<&str> = text.lines().rev().take(10).collect();
+        bail!(
+            "{command:?} failed with {}: {}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim(),
+            tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! One boot of a guest, from the first line on its serial console to its power-off.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::image::RootImage;
+
+/// The guest prints this and the payload's exit code when the payload ends.
+const EXIT_MARK: &str = "PODWRIGHT-VM-EXIT ";
+
+/// Boots and returns the payload's exit code.
+///
+/// Disks are snapshots: nothing of a run reaches the next one. `la57=off` because Debian 12's qemu emulates five-level
+/// page tables wrongly, and the 6.12 kernel then dies while it scans PCI.
+pub(super) fn boot(root: &RootImage, payload: &Path, limit_seconds: u64) -> Result<i32> {
+    let drive = |path: &Path| format!("file={},if=virtio,format=raw,snapshot=on", path.display());
+    let mut qemu = Command::new("qemu-system-x86_64")
+        .args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-smp", "2", "-m", "3G"])
+        .arg("-kernel")
+        .arg(&root.kernel)
+        .arg("-initrd")
+        .arg(&root.initrd)
+        .args(["-append", "root=/dev/vda rw console=ttyS0 quiet panic=-1 systemd.show_status=0"])
+        .args(["-drive", &drive(&root.disk), "-drive", &drive(payload)])
+        .args(["-display", "none", "-serial", "stdio", "-monitor", "none", "-no-reboot", "-net", "none"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("starting qemu-system-x86_64")?;
+    let console = qemu.stdout.take().context("qemu has no console pipe")?;
+    let outcome = watch(console, limit_seconds);
+    if outcome.is_err() {
+        qemu.kill().context("killing a guest that did not come to its end")?;
+    }
+    qemu.wait().context("waiting for qemu")?;
+    outcome
+}
+
+fn watch(console: impl std::io::Read + Send + 'static, limit_seconds: u64) -> Result<i32> {
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(console).split(b'\n').map_while(Result::ok) {
+            if sender.send(String::from_utf8_lossy(&line).trim_end().to_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    let end = Instant::now() + Duration::from_secs(limit_seconds);
+    let mut code = None;
+    loop {
+        match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(line) => match exit_code(&line) {
+                Some(found) => code = Some(found),
+                None if code.is_none() => println!("vm| {line}"),
+                None => {}
+            },
+            Err(mpsc::RecvTimeoutError::Timeout) => bail!("the guest did not come to its end within {limit_seconds} s"),
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                return code.context("the guest ended before its payload did; see its console above");
+            }
+        }
+    }
+}
+
+fn exit_code(line: &str) -> Option<i32> {
+    line.split_once(EXIT_MARK)?.1.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_is_found_behind_console_noise() {
+        assert_eq!(exit_code("[    1.0] PODWRIGHT-VM-EXIT 3\r"), Some(3));
+        assert_eq!(exit_code("PODWRIGHT-VM-EXIT no"), None);
+    }
+
+    #[test]
+    fn a_guest_that_dies_early_is_an_error() {
+        assert!(watch(&b"panic\n"[..], 5).is_err());
+        assert_eq!(watch(&b"hello\nPODWRIGHT-VM-EXIT 0\n"[..], 5).ok(), Some(0));
+    }
+}

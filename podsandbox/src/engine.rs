@@ -1,4 +1,4 @@
-//! The engine: what front ends call.
+//! The engine: what front ends call. Looks objects up and hands over to them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,10 +7,16 @@ use podwright_types::{ContainerId, SandboxId};
 use tokio::sync::broadcast;
 
 use crate::config::{EngineConfig, Ports};
+use crate::container::{self, Container};
 use crate::error::EngineError;
-use crate::events::Event;
-use crate::filter::{ContainerFilter, SandboxFilter};
+use crate::events::{Event, Events};
+use crate::failpoints::FailPoints;
+use crate::filter::{ContainerFilter, ContainerStateKind, SandboxFilter, has_labels};
+use crate::ladder::Climb;
 use crate::model::{ContainerConfig, ContainerSnapshot, Resources, SandboxConfig, SandboxSnapshot};
+use crate::recover;
+use crate::sandbox::{self, Sandbox};
+use crate::shared::{Registry, Shared};
 use crate::timeline::TimelineEntry;
 
 /// What a command printed and how it ended.
@@ -40,90 +46,239 @@ pub struct RecoveryReport {
 /// Runs pods and containers. Cheap to clone; all clones are the same engine.
 ///
 /// Every operation runs in a task of its own: a caller that goes away changes nothing. A repeated call joins the operation in
-/// flight or gets its result.
+/// flight or gets its result. The engine needs a tokio runtime with time and I/O.
 #[derive(Clone)]
 pub struct Engine {
-    inner: Arc<Inner>,
+    shared: Arc<Shared>,
 }
 
-struct Inner {
-    config: EngineConfig,
-    ports: Ports,
-}
-
-#[allow(clippy::unused_async, unused_variables, missing_docs)]
 impl Engine {
     /// Builds an engine. Call [`Engine::recover`] before anything else.
     #[must_use]
     pub fn new(config: EngineConfig, ports: Ports) -> Self {
-        Self { inner: Arc::new(Inner { config, ports }) }
+        Self::with_boot_id(config, ports, crate::util::boot_id())
     }
+
+    pub(crate) fn with_boot_id(config: EngineConfig, ports: Ports, boot_id: String) -> Self {
+        let shared = Shared {
+            config,
+            ports,
+            events: Events::new(),
+            failpoints: FailPoints::default(),
+            boot_id,
+            sandboxes: Registry::new(),
+            containers: Registry::new(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Makes the directories, reads the records, takes over what runs, and finishes or undoes what was in flight.
+    ///
+    /// # Errors
+    /// Only if the directories can not be made or read. What is wrong with a single pod is in the report.
     pub async fn recover(&self) -> Result<RecoveryReport, EngineError> {
-        Ok(RecoveryReport::default())
+        recover::recover(self.shared.clone()).await
     }
+
+    /// Makes a sandbox and returns when it is ready. The same request again gets the same id; another one under the same
+    /// name, namespace, uid and attempt is `AlreadyExists`. A failure leaves nothing.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
     pub async fn run_sandbox(&self, config: SandboxConfig) -> Result<SandboxId, EngineError> {
-        nothing()
+        sandbox::run(self.shared.clone(), config).await
     }
+
+    /// Kills the containers of a sandbox, gives back its network and all else but its record. Unknown is success.
+    ///
+    /// # Errors
+    /// What could not be given back; it is tried again in the background, and by the next call.
     pub async fn stop_sandbox(&self, id: &SandboxId) -> Result<(), EngineError> {
-        nothing()
+        match self.shared.sandboxes.get(id) {
+            Some(sandbox) => sandbox::stop(sandbox).await,
+            None => Ok(()),
+        }
     }
+
+    /// Stops a sandbox, and removes it and its containers. Unknown is success.
+    ///
+    /// # Errors
+    /// As [`Engine::stop_sandbox`].
     pub async fn remove_sandbox(&self, id: &SandboxId) -> Result<(), EngineError> {
-        nothing()
+        match self.shared.sandboxes.get(id) {
+            Some(sandbox) => sandbox::remove(sandbox).await,
+            None => Ok(()),
+        }
     }
+
+    /// A sandbox as it is now, from memory.
+    ///
+    /// # Errors
+    /// `NotFound`.
     pub fn sandbox(&self, id: &SandboxId) -> Result<SandboxSnapshot, EngineError> {
-        nothing()
+        self.find_sandbox(id).map(|sandbox| sandbox.snapshot())
     }
+
+    /// Sandboxes as they are now, from memory.
+    #[must_use]
     pub fn sandboxes(&self, filter: &SandboxFilter) -> Vec<SandboxSnapshot> {
-        Vec::new()
+        let candidates = match &filter.id {
+            Some(id) => self.shared.sandboxes.get(id).into_iter().collect(),
+            None => self.shared.sandboxes.all(),
+        };
+        candidates
+            .iter()
+            .filter(|s| s.visible() && has_labels(&s.config.labels, &filter.labels))
+            .map(|s| s.snapshot())
+            .filter(|s| filter.state.is_none_or(|state| s.state == state))
+            .collect()
     }
+
+    /// Makes a container in a ready sandbox; nothing of it runs yet. The same request again gets the same id.
+    ///
+    /// # Errors
+    /// See [`EngineError`]. A failure leaves nothing.
     pub async fn create_container(
         &self,
         sandbox: &SandboxId,
         config: ContainerConfig,
     ) -> Result<ContainerId, EngineError> {
-        nothing()
+        container::create(self.find_sandbox(sandbox)?, config).await
     }
+
+    /// Starts a container and returns after its program was executed. Running already is success.
+    ///
+    /// # Errors
+    /// See [`EngineError`]. After a failure the container is Exited with reason `StartError` and the code 127 (no such
+    /// program), 126 (not executable) or 128.
     pub async fn start_container(&self, id: &ContainerId) -> Result<(), EngineError> {
-        nothing()
+        container::start(self.find_container(id)?).await
     }
+
+    /// Stops a container with its signal and, after `timeout`, SIGKILL; with a timeout of zero SIGKILL comes at once. Ended
+    /// or unknown is success.
+    ///
+    /// # Errors
+    /// `TimedOut`, naming the process, if even SIGKILL does not end it.
     pub async fn stop_container(&self, id: &ContainerId, timeout: Duration) -> Result<(), EngineError> {
-        nothing()
+        match self.shared.containers.get(id) {
+            Some(container) => container::stop(container, timeout).await,
+            None => Ok(()),
+        }
     }
+
+    /// Removes a container, killing it first if it runs. Unknown is success.
+    ///
+    /// # Errors
+    /// What could not be removed; it is tried again in the background, and by the next call.
     pub async fn remove_container(&self, id: &ContainerId) -> Result<(), EngineError> {
-        nothing()
+        match self.shared.containers.get(id) {
+            Some(container) => container::remove(&container).await,
+            None => Ok(()),
+        }
     }
+
+    /// A container as it is now, from memory.
+    ///
+    /// # Errors
+    /// `NotFound`.
     pub fn container(&self, id: &ContainerId) -> Result<ContainerSnapshot, EngineError> {
-        nothing()
+        self.find_container(id).map(|container| container.snapshot())
     }
+
+    /// Containers as they are now, from memory.
+    #[must_use]
     pub fn containers(&self, filter: &ContainerFilter) -> Vec<ContainerSnapshot> {
-        Vec::new()
+        let candidates = match (&filter.id, &filter.sandbox) {
+            (Some(id), _) => self.shared.containers.get(id).into_iter().collect(),
+            (None, Some(id)) => self.shared.sandboxes.get(id).map(|s| s.all_containers()).unwrap_or_default(),
+            (None, None) => self.shared.containers.all(),
+        };
+        candidates
+            .iter()
+            .filter(|c| c.visible() && filter.sandbox.as_ref().is_none_or(|id| *id == c.sandbox.id))
+            .filter(|c| has_labels(&c.config.labels, &filter.labels))
+            .map(|c| c.snapshot())
+            .filter(|c| filter.state.is_none_or(|state| ContainerStateKind::from(&c.state) == state))
+            .collect()
     }
-    /// `timeout` `None`: no limit.
+
+    /// Executes a command in a running container to its end. Output beyond 16 MiB of each stream is dropped. With a
+    /// `timeout` the command is killed when it passes; without one it may run for ever. It is killed too when the caller
+    /// drops the future.
+    ///
+    /// # Errors
+    /// `TimedOut` after the command was killed; see [`EngineError`].
     pub async fn exec_sync(
         &self,
         id: &ContainerId,
         argv: Vec<String>,
         timeout: Option<Duration>,
     ) -> Result<ExecOutput, EngineError> {
-        nothing()
+        container::exec::sync(self.find_container(id)?, argv, timeout).await
     }
-    pub async fn reopen_log(&self, id: &ContainerId) -> Result<(), EngineError> {
-        nothing()
-    }
-    pub async fn update_container(&self, id: &ContainerId, resources: Resources) -> Result<(), EngineError> {
-        nothing()
-    }
-    pub fn events(&self) -> broadcast::Receiver<Event> {
-        broadcast::channel(1).1
-    }
-    pub fn timeline(&self, id: &SandboxId) -> Result<Vec<TimelineEntry>, EngineError> {
-        nothing()
-    }
-    pub fn network_ready(&self) -> Result<(), String> {
-        self.inner.ports.network.ready()
-    }
-}
 
-fn nothing<T>() -> Result<T, EngineError> {
-    Err(EngineError::Unavailable("the engine is being built".into()))
+    /// Opens a container's log file anew, after a rotation.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` if it does not run; see [`EngineError`].
+    pub async fn reopen_log(&self, id: &ContainerId) -> Result<(), EngineError> {
+        container::update::reopen_log(&*self.find_container(id)?).await
+    }
+
+    /// Changes limits: zero, empty and absent mean unchanged. A container that is not started yet will start with them.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` if it has ended; see [`EngineError`].
+    pub async fn update_container(&self, id: &ContainerId, resources: Resources) -> Result<(), EngineError> {
+        container::update::update(self.find_container(id)?, resources).await
+    }
+
+    /// All changes from now on. A listener that lags behind misses some and is told how many.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.shared.events.subscribe()
+    }
+
+    /// The steps that were done for a sandbox and its containers, in order of their beginning.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn timeline(&self, id: &SandboxId) -> Result<Vec<TimelineEntry>, EngineError> {
+        let sandbox = self.find_sandbox(id)?;
+        let mut entries = sandbox.progress(|p| p.timeline.entries());
+        for container in sandbox.all_containers() {
+            entries.extend(container.progress(|p| p.timeline.entries()).into_iter().map(|entry| TimelineEntry {
+                step: format!("container {}: {}", container.config.name, entry.step),
+                ..entry
+            }));
+        }
+        entries.sort_by_key(|entry| entry.started_at_nanos);
+        Ok(entries)
+    }
+
+    /// Whether pods can be connected to a network now.
+    ///
+    /// # Errors
+    /// The reason in words.
+    pub fn network_ready(&self) -> Result<(), String> {
+        self.shared.ports.network.ready()
+    }
+
+    /// Fail points of this engine.
+    #[cfg(any(test, feature = "failpoints"))]
+    #[must_use]
+    pub fn failpoints(&self) -> &FailPoints {
+        &self.shared.failpoints
+    }
+
+    fn find_sandbox(&self, id: &SandboxId) -> Result<Arc<Sandbox>, EngineError> {
+        let text = || format!("pod sandbox {id}: there is none; list the sandboxes for their ids");
+        self.shared.sandboxes.get(id).ok_or_else(|| EngineError::NotFound(text()))
+    }
+
+    fn find_container(&self, id: &ContainerId) -> Result<Arc<Container>, EngineError> {
+        let text = || format!("container {id}: there is none; list the containers for their ids");
+        self.shared.containers.get(id).ok_or_else(|| EngineError::NotFound(text()))
+    }
 }

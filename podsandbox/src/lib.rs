@@ -10,16 +10,32 @@ pub mod model;
 pub mod ports;
 
 mod config;
+mod container;
 mod engine;
 mod error;
 mod events;
+mod failpoints;
 mod filter;
+mod ladder;
+mod record;
+mod recover;
+mod sandbox;
+mod shared;
+mod spec;
 mod timeline;
 mod util;
+mod validate;
+
+#[cfg(any(test, feature = "fakes"))]
+pub mod fakes;
+#[cfg(test)]
+mod tests;
 
 pub use config::{EngineConfig, Ports};
 pub use engine::{Engine, ExecOutput, RecoveryReport};
 pub use error::EngineError;
 pub use events::{Change, Event, Subject};
+#[cfg(any(test, feature = "failpoints"))]
+pub use failpoints::{FailPoints, Failure};
 pub use filter::{ContainerFilter, ContainerStateKind, SandboxFilter};
 pub use timeline::TimelineEntry;

@@ -1,0 +1,398 @@
+//! A container in memory and in its record.
+//!
+//! ```text
+//!            create             start             its program ended
+//!   nothing ───────> Created ──────────> Running ───────────────────> Exited ──remove──> nothing
+//!                       └── start failed, or stopped before start ───────^
+//! ```
+//!
+//! Its table is in `steps`, operations are in `operations`, `stop` and `exec`.
+
+pub(crate) mod exec;
+mod operations;
+mod steps;
+mod stop;
+pub(crate) mod update;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+use podwright_types::{ContainerId, SandboxId};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::error::EngineError;
+use crate::events::{Change, Subject};
+use crate::failpoints::FailPoints;
+use crate::ladder::{Climb, Goal, Outcome, Progress, Step};
+use crate::model::{ContainerConfig, ContainerSnapshot, ContainerState, Exit, ResolvedUser, Resources};
+use crate::ports::{ContainerReport, ProcessEnd, StartFailure, Started};
+use crate::record;
+use crate::sandbox::{Making, Sandbox};
+use crate::shared::{ContainerKey, Shared, blocking};
+use crate::util::{lock, now_nanos};
+
+pub(crate) use operations::{create, remove, start, stop};
+pub(crate) use steps::SPECIFICATION_FILE;
+
+/// What is on disk about a container, beside its specification.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ContainerRecord {
+    pub(crate) id: ContainerId,
+    pub(crate) sandbox: SandboxId,
+    pub(crate) boot_id: String,
+    pub(crate) created_at_nanos: i64,
+    pub(crate) config: Arc<ContainerConfig>,
+    pub(crate) durable: Durable,
+}
+
+/// The part of a container that changes and is recorded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Durable {
+    pub(crate) progress: Progress,
+    pub(crate) state: ContainerState,
+    pub(crate) image_id: String,
+    pub(crate) image_ref: String,
+    /// Unpacked layers, the topmost first.
+    pub(crate) layers: Vec<PathBuf>,
+    pub(crate) user: Option<ResolvedUser>,
+    pub(crate) resources: Arc<Resources>,
+    pub(crate) stop_signal: i32,
+}
+
+/// The part of a container that changes.
+pub(crate) struct Live {
+    pub(crate) durable: Durable,
+    pub(crate) spec: Arc<str>,
+    /// A start was sent and not answered.
+    pub(crate) starting: bool,
+    /// The end that was told before the answer to the start.
+    pub(crate) early_end: Option<ProcessEnd>,
+    /// Why the last start failed.
+    pub(crate) start_failure: StartFailure,
+    /// Its making was told to listeners, so its removal is too.
+    pub(crate) announced: bool,
+    pub(crate) retrying: bool,
+}
+
+/// A container.
+pub(crate) struct Container {
+    pub(crate) id: ContainerId,
+    pub(crate) sandbox: Arc<Sandbox>,
+    pub(crate) config: Arc<ContainerConfig>,
+    pub(crate) created_at_nanos: i64,
+    boot_id: String,
+    live: Mutex<Live>,
+    /// Rises with each change of state, for those who wait for one.
+    changed: watch::Sender<u64>,
+    /// Held by the one operation that climbs or descends.
+    operation: tokio::sync::Mutex<()>,
+    /// Held while the record is written; true once it was deleted.
+    record_gone: tokio::sync::Mutex<bool>,
+    making: OnceLock<Making>,
+}
+
+impl Container {
+    /// A container of which nothing exists yet.
+    pub(crate) fn new(sandbox: Arc<Sandbox>, id: ContainerId, config: Arc<ContainerConfig>) -> Self {
+        let record = ContainerRecord {
+            id,
+            sandbox: sandbox.id.clone(),
+            boot_id: sandbox.shared.boot_id.clone(),
+            created_at_nanos: now_nanos(),
+            durable: Durable {
+                progress: Progress::new(),
+                state: ContainerState::Created,
+                image_id: String::new(),
+                image_ref: String::new(),
+                layers: Vec::new(),
+                user: None,
+                resources: Arc::new(config.resources.clone()),
+                stop_signal: 0,
+            },
+            config,
+        };
+        Self::from_record(sandbox, record, "".into())
+    }
+
+    /// A container as its record and its specification have it.
+    pub(crate) fn from_record(sandbox: Arc<Sandbox>, record: ContainerRecord, spec: Arc<str>) -> Self {
+        Self {
+            id: record.id,
+            sandbox,
+            config: record.config,
+            created_at_nanos: record.created_at_nanos,
+            boot_id: record.boot_id,
+            live: Mutex::new(Live {
+                durable: record.durable,
+                spec,
+                starting: false,
+                early_end: None,
+                start_failure: StartFailure::Setup,
+                announced: false,
+                retrying: false,
+            }),
+            changed: watch::Sender::new(0),
+            operation: tokio::sync::Mutex::new(()),
+            record_gone: tokio::sync::Mutex::new(false),
+            making: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn live(&self) -> MutexGuard<'_, Live> {
+        lock(&self.live)
+    }
+
+    pub(crate) fn key(&self) -> ContainerKey {
+        ContainerKey::new(&self.sandbox.id, &self.config)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.sandbox.shared
+    }
+
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.shared().container_dir(&self.id)
+    }
+
+    /// `linux.cgroupsPath`.
+    pub(crate) fn cgroup_path(&self) -> Result<String, EngineError> {
+        Ok(self.shared().ports.cgroups.container_path(&self.sandbox.cgroup_parent()?, &self.id))
+    }
+
+    /// Whether a process of it may be alive.
+    pub(crate) fn may_run(&self) -> bool {
+        let live = self.live();
+        match live.durable.state {
+            ContainerState::Running { .. } | ContainerState::Unknown => true,
+            ContainerState::Created => live.starting,
+            ContainerState::Exited { .. } => false,
+        }
+    }
+
+    /// Whether lists show it: from its first success on, or once it was found on disk.
+    pub(crate) fn visible(&self) -> bool {
+        self.live().announced
+    }
+
+    /// Keeps its image after a restart of the daemon.
+    pub(crate) fn hold_again(&self) {
+        let image = self.live().durable.image_id.clone();
+        if !image.is_empty() && self.progress(|p| p.begun("image")) {
+            self.shared().ports.images.hold(&image, self.id.as_str());
+        }
+    }
+
+    pub(crate) fn log_path(&self) -> Option<PathBuf> {
+        let (directory, file) = (&self.sandbox.config.log_directory, &self.config.log_path);
+        let logs = !directory.as_os_str().is_empty() && !file.as_os_str().is_empty();
+        logs.then(|| directory.join(file))
+    }
+
+    pub(crate) fn snapshot(&self) -> ContainerSnapshot {
+        let live = self.live();
+        let durable = &live.durable;
+        ContainerSnapshot {
+            id: self.id.clone(),
+            sandbox: self.sandbox.id.clone(),
+            config: self.config.clone(),
+            resources: durable.resources.clone(),
+            state: durable.state.clone(),
+            created_at_nanos: self.created_at_nanos,
+            image_id: durable.image_id.clone(),
+            image_ref: durable.image_ref.clone(),
+            user: durable.user.clone(),
+            log_path: self.log_path(),
+            stop_signal: durable.stop_signal,
+            runtime_spec: live.spec.clone(),
+        }
+    }
+
+    pub(crate) fn emit(&self, change: Change) {
+        self.shared().events.emit(change, Subject::Container(self.snapshot()));
+    }
+
+    fn notify(&self) {
+        self.changed.send_modify(|version| *version = version.wrapping_add(1));
+    }
+
+    fn save_soon(self: &Arc<Self>) {
+        let container = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = container.save(false).await {
+                tracing::warn!(container = %container.id, %error, "the record could not be written");
+            }
+        });
+    }
+
+    async fn delete_record(&self) -> Outcome {
+        let mut gone = self.record_gone.lock().await;
+        blocking("delete the container's directory", &self.dir(), record::delete_dir).await?;
+        *gone = true;
+        Ok(())
+    }
+}
+
+/// Changes of state that come from the shim.
+impl Container {
+    /// A start is about to be sent.
+    fn begin_start(&self) -> Outcome {
+        let mut live = self.live();
+        if live.durable.state != ContainerState::Created {
+            return Err(EngineError::FailedPrecondition("it was stopped before it was started; make a new one".into()));
+        }
+        live.starting = true;
+        live.early_end = None;
+        Ok(())
+    }
+
+    /// The answer to a start.
+    pub(crate) fn started(self: &Arc<Self>, started: &Started) {
+        let mut live = self.live();
+        live.starting = false;
+        if live.durable.state != ContainerState::Created {
+            return;
+        }
+        live.durable.user = Some(started.user.clone());
+        live.durable.state = ContainerState::Running { pid: started.pid, started_at_nanos: started.started_at_nanos };
+        let early_end = live.early_end.take();
+        drop(live);
+        self.notify();
+        self.emit(Change::Started);
+        if let Some(end) = early_end {
+            self.ended(&end);
+        }
+    }
+
+    /// The shim told of its end.
+    pub(crate) fn ended(self: &Arc<Self>, end: &ProcessEnd) {
+        let mut live = self.live();
+        if live.starting {
+            live.early_end = Some(end.clone());
+            return;
+        }
+        drop(live);
+        self.exit(exit_of(end));
+    }
+
+    /// The shim's own list has it, after a restart of the daemon.
+    pub(crate) fn found(self: &Arc<Self>, report: &ContainerReport) {
+        if matches!(self.live().durable.state, ContainerState::Exited { .. }) {
+            return;
+        }
+        self.live().durable.progress.settle();
+        if !matches!(self.live().durable.state, ContainerState::Running { .. }) || report.end.is_none() {
+            self.started_before(&report.started);
+        }
+        if let Some(end) = &report.end {
+            self.ended(end);
+        }
+    }
+
+    fn started_before(&self, started: &Started) {
+        let mut live = self.live();
+        live.durable.user = Some(started.user.clone());
+        live.durable.state = ContainerState::Running { pid: started.pid, started_at_nanos: started.started_at_nanos };
+        drop(live);
+        self.notify();
+    }
+
+    /// Nobody saw its end, and nothing of it lives.
+    pub(crate) fn lost(self: &Arc<Self>, exit: Exit) {
+        self.exit(exit);
+    }
+
+    /// Nothing can be said of it: `error` kept it from being killed.
+    pub(crate) fn unknown(self: &Arc<Self>, error: &EngineError) {
+        tracing::error!(container = %self.id, %error, "a container without a shim could not be killed");
+        let mut live = self.live();
+        if !matches!(live.durable.state, ContainerState::Exited { .. }) {
+            live.durable.state = ContainerState::Unknown;
+        }
+        live.starting = false;
+        drop(live);
+        self.notify();
+        self.save_soon();
+    }
+
+    /// Makes it Exited, once.
+    pub(crate) fn exit(self: &Arc<Self>, exit: Exit) {
+        let mut live = self.live();
+        let started_at_nanos = match live.durable.state {
+            ContainerState::Exited { .. } => return,
+            ContainerState::Running { started_at_nanos, .. } => Some(started_at_nanos),
+            ContainerState::Created | ContainerState::Unknown => None,
+        };
+        live.starting = false;
+        live.durable.state = ContainerState::Exited { started_at_nanos, exit };
+        drop(live);
+        self.notify();
+        self.emit(Change::Stopped);
+        self.save_soon();
+    }
+}
+
+fn exit_of(end: &ProcessEnd) -> Exit {
+    // The kernel kills for want of memory with SIGKILL; an OOM kill of a child alone leaves the program's own code.
+    let reason = match (end.oom_killed, end.code) {
+        (true, _) => "OOMKilled",
+        (false, 0) => "Completed",
+        (false, _) => "Error",
+    };
+    Exit {
+        code: end.code,
+        finished_at_nanos: end.at_nanos,
+        oom_killed: end.oom_killed,
+        message: String::new(),
+        reason: reason.into(),
+    }
+}
+
+impl Climb for Container {
+    const KIND: &'static str = "container";
+    const STEPS: &'static [Step<Self>] = steps::TABLE;
+
+    fn describe(&self) -> String {
+        format!(
+            "container {} ({} of pod {}/{})",
+            self.id, self.config.name, self.sandbox.config.namespace, self.sandbox.config.name
+        )
+    }
+
+    fn progress<R>(&self, edit: impl FnOnce(&mut Progress) -> R) -> R {
+        edit(&mut self.live().durable.progress)
+    }
+
+    async fn save(&self, durable: bool) -> Outcome {
+        let gone = self.record_gone.lock().await;
+        if *gone {
+            return Ok(());
+        }
+        let now = self.live().durable.clone();
+        let record = ContainerRecord {
+            id: self.id.clone(),
+            sandbox: self.sandbox.id.clone(),
+            boot_id: self.boot_id.clone(),
+            created_at_nanos: self.created_at_nanos,
+            config: self.config.clone(),
+            durable: now,
+        };
+        let bytes = record::encode(&record)
+            .map_err(|e| EngineError::Internal(format!("{}: encode its record: {e}", self.describe())))?;
+        blocking("write the container's record in", &self.dir(), move |dir: &Path| {
+            record::private_dir(dir)?;
+            record::replace(&dir.join(record::FILE), &bytes, 0o600, durable)
+        })
+        .await
+    }
+
+    fn failpoints(&self) -> &FailPoints {
+        &self.shared().failpoints
+    }
+}
+
+impl Live {
+    pub(crate) fn goal(&self) -> Goal {
+        self.durable.progress.goal
+    }
+}

@@ -1,0 +1,173 @@
+//! Executing a command in a running container and collecting what it prints.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use oci_spec::runtime::{Process, Spec, User};
+use podwright_types::ExecId;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::unix::pipe;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::Container;
+use crate::engine::ExecOutput;
+use crate::error::EngineError;
+use crate::ladder::Climb;
+use crate::model::{ContainerState, ResolvedUser};
+use crate::ports::{ExecRequest, GivenFds, ProcessEnd, Shim};
+use crate::shared::detached;
+use crate::util::random_bytes;
+
+/// Bytes kept of each stream. What comes after is read and dropped, so that the command does not block.
+pub(crate) const OUTPUT_BYTES: usize = 16 << 20;
+/// Longest wait for the rest of the output after the command ended; its children may hold the pipes for ever.
+const DRAIN_LIMIT: Duration = Duration::from_secs(1);
+/// Longest wait for the end of a command that was killed.
+const KILL_WAIT: Duration = Duration::from_secs(5);
+
+/// Runs the command to its end, or for `limit`; then it is killed. It is killed too when the caller goes away.
+pub(crate) async fn sync(
+    container: Arc<Container>,
+    argv: Vec<String>,
+    limit: Option<Duration>,
+) -> Result<ExecOutput, EngineError> {
+    let (caller, gone) = oneshot::channel::<()>();
+    let what = format!("execute {:?} in {}", argv.first().map_or("", String::as_str), container.describe());
+    let outcome = detached(run(container, argv, limit, gone)).await;
+    drop(caller);
+    outcome.map_err(|e| e.within(what))
+}
+
+async fn run(
+    container: Arc<Container>,
+    argv: Vec<String>,
+    limit: Option<Duration>,
+    gone: oneshot::Receiver<()>,
+) -> Result<ExecOutput, EngineError> {
+    crate::validate::argv(&argv)?;
+    let process = process(&container, argv)?;
+    let shim = container.sandbox.ready_shim("reach its shim")?;
+    let exec = ExecId::from_random(random_bytes()?);
+    let (stdout_write, stdout) = pipe_pair()?;
+    let (stderr_write, stderr) = pipe_pair()?;
+    let (told, end) = oneshot::channel();
+    let waiting = Waiting { container: &container, exec: exec.clone() };
+    container.sandbox.live().execs.insert(exec.clone(), told);
+    let request = ExecRequest {
+        container: container.id.clone(),
+        exec,
+        process: process.into(),
+        seccomp: crate::spec::seccomp(&container.config.security),
+        fds: GivenFds { stdin: None, stdout: Some(stdout_write), stderr: Some(stderr_write) },
+    };
+    shim.exec(request).await?;
+    let output = Output { stdout: collect(stdout), stderr: collect(stderr) };
+    let end = until_end(&waiting, &shim, end, limit, gone).await?;
+    Ok(ExecOutput { stdout: output.stdout.finish().await, stderr: output.stderr.finish().await, code: end.code })
+}
+
+struct Output {
+    stdout: Collecting,
+    stderr: Collecting,
+}
+
+/// An exec for whose end somebody waits; forgotten when that is over.
+struct Waiting<'a> {
+    container: &'a Arc<Container>,
+    exec: ExecId,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.container.sandbox.live().execs.remove(&self.exec);
+    }
+}
+
+async fn until_end(
+    waiting: &Waiting<'_>,
+    shim: &Arc<dyn Shim>,
+    mut end: oneshot::Receiver<ProcessEnd>,
+    limit: Option<Duration>,
+    gone: oneshot::Receiver<()>,
+) -> Result<ProcessEnd, EngineError> {
+    let over = async {
+        match limit {
+            Some(limit) => tokio::time::sleep(limit).await,
+            None => std::future::pending().await,
+        }
+    };
+    let why = tokio::select! {
+        end = &mut end => return end.map_err(|_| EngineError::Unavailable("the pod's shim ended before the command".into())),
+        () = over => format!("it ran longer than {} s", limit.unwrap_or_default().as_secs_f64()),
+        _ = gone => "its caller went away".to_owned(),
+    };
+    shim.kill_exec(&waiting.container.id, &waiting.exec).await?;
+    let killed = timeout(KILL_WAIT, end).await.is_ok();
+    let ending = if killed { "was killed" } else { "was sent SIGKILL and still hangs in the kernel" };
+    Err(EngineError::TimedOut(format!("{why} and {ending}; allow it more time")))
+}
+
+/// The container's process with another command and the user that was looked up at its start.
+fn process(container: &Container, argv: Vec<String>) -> Result<String, EngineError> {
+    let (state, user, spec) = {
+        let live = container.live();
+        (live.durable.state.clone(), live.durable.user.clone(), live.spec.clone())
+    };
+    if !matches!(state, ContainerState::Running { .. }) {
+        return Err(EngineError::FailedPrecondition("the container does not run; start it first".into()));
+    }
+    let unreadable = |e: serde_json::Error| EngineError::Internal(format!("read its specification: {e}"));
+    let spec: Spec = serde_json::from_str(&spec).map_err(unreadable)?;
+    let mut process: Process = spec.process().clone().unwrap_or_default();
+    process.set_args(Some(argv)).set_terminal(None).set_console_size(None);
+    process.set_user(resolved(&user.unwrap_or_default()));
+    serde_json::to_string(&process).map_err(unreadable)
+}
+
+fn resolved(user: &ResolvedUser) -> User {
+    let mut oci = User::default();
+    oci.set_uid(user.uid).set_gid(user.gid).set_additional_gids(Some(user.supplemental_groups.clone()));
+    oci
+}
+
+fn pipe_pair() -> Result<(std::os::fd::OwnedFd, pipe::Receiver), EngineError> {
+    let failed =
+        |e: std::io::Error| EngineError::Exhausted(format!("make a pipe for its output: {e}; too many files are open"));
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
+    Ok((write, pipe::Receiver::from_owned_fd(read).map_err(failed)?))
+}
+
+/// A stream that is read in a task.
+struct Collecting {
+    task: tokio::task::JoinHandle<()>,
+    kept: Arc<std::sync::Mutex<Vec<u8>>>,
+}
+
+fn collect(stream: impl AsyncRead + Unpin + Send + 'static) -> Collecting {
+    let kept = Arc::new(std::sync::Mutex::new(Vec::new()));
+    Collecting { task: tokio::spawn(read(stream, kept.clone())), kept }
+}
+
+async fn read(mut stream: impl AsyncRead + Unpin, kept: Arc<std::sync::Mutex<Vec<u8>>>) {
+    let mut chunk = vec![0; 64 << 10];
+    while let Ok(count @ 1..) = stream.read(&mut chunk).await {
+        let mut kept = crate::util::lock(&kept);
+        let room = OUTPUT_BYTES.saturating_sub(kept.len()).min(count);
+        kept.extend_from_slice(chunk.get(..room).unwrap_or_default());
+    }
+}
+
+impl Collecting {
+    async fn finish(mut self) -> Vec<u8> {
+        // Whoever still holds the pipe is not waited for.
+        drop(timeout(DRAIN_LIMIT, &mut self.task).await);
+        std::mem::take(&mut crate::util::lock(&self.kept))
+    }
+}
+
+impl Drop for Collecting {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -1,0 +1,222 @@
+//! Making, starting and removing a container.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use podwright_types::ContainerId;
+
+use super::{Container, steps};
+use crate::error::EngineError;
+use crate::events::Change;
+use crate::ladder::{Climb, Goal, Outcome, climb, descend};
+use crate::model::{ContainerConfig, ContainerState, Exit};
+use crate::ports::StartFailure;
+use crate::sandbox::Sandbox;
+use crate::shared::{Claim, ContainerKey, detached};
+use crate::util::{now_nanos, random_bytes};
+
+/// First wait before an unfinished removal is tried again; doubled each time.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+/// Longest wait before it is tried again.
+const RETRY_MOST: Duration = Duration::from_secs(60);
+
+/// Makes a container, or finds the one that was made for the same request.
+pub(crate) async fn create(sandbox: Arc<Sandbox>, config: ContainerConfig) -> Result<ContainerId, EngineError> {
+    crate::validate::container(&config, &sandbox.config).map_err(|e| e.within("make a container"))?;
+    let (config, id) = (Arc::new(config), ContainerId::from_random(random_bytes()?));
+    let key = ContainerKey::new(&sandbox.id, &config);
+    let shared = sandbox.shared.clone();
+    let claim = shared.containers.find_or_insert(key, || {
+        let container = Arc::new(Container::new(sandbox, id.clone(), config.clone()));
+        let _ = container.making.set(detached(make(container.clone())).boxed().shared());
+        (id, container)
+    });
+    match claim {
+        Claim::New(container) => join(&container).await,
+        Claim::Held(container) if container.config == config => join(&container).await,
+        Claim::Held(container) => Err(EngineError::AlreadyExists(format!(
+            "make a container: {} has the same name and attempt and another configuration; remove it or raise the attempt",
+            container.describe()
+        ))),
+    }
+}
+
+async fn join(container: &Arc<Container>) -> Result<ContainerId, EngineError> {
+    if let Some(making) = container.making.get().cloned() {
+        detached(making).await?;
+    }
+    Ok(container.id.clone())
+}
+
+async fn make(container: Arc<Container>) -> Outcome {
+    let _operation = container.operation.lock().await;
+    match make_all(&container).await {
+        Ok(()) => {
+            container.live().announced = true;
+            container.emit(Change::Created);
+            Ok(())
+        }
+        Err(error) => {
+            container.live().durable.progress.goal = Goal::Removed;
+            if let Err(undo) = unmake(&container).await {
+                tracing::warn!(container = %container.id, error = %undo, "a failed container could not be undone; it is tried again");
+                container.retry_later();
+            }
+            container.shared().containers.free_key(&container.key(), &container.id);
+            Err(error)
+        }
+    }
+}
+
+async fn make_all(container: &Arc<Container>) -> Outcome {
+    container.join_sandbox()?;
+    climb(container, steps::MADE).await?;
+    container.save(false).await
+}
+
+/// Starts a container. Running already is success.
+pub(crate) async fn start(container: Arc<Container>) -> Outcome {
+    detached(async move {
+        let _operation = container.operation.lock().await;
+        let state = container.live().durable.state.clone();
+        match state {
+            ContainerState::Created => start_created(&container).await,
+            ContainerState::Running { .. } => Ok(()),
+            ContainerState::Exited { .. } | ContainerState::Unknown => Err(EngineError::FailedPrecondition(format!(
+                "start {}: it has ended already; make a new one with a higher attempt",
+                container.describe()
+            ))),
+        }
+    })
+    .await
+}
+
+async fn start_created(container: &Arc<Container>) -> Outcome {
+    // A pod that is not ready leaves the container as it is.
+    container.sandbox.ready_shim(&format!("start {}", container.describe()))?;
+    match climb(container, steps::PROCESS).await {
+        Ok(()) => container.save(false).await,
+        Err(error) => {
+            start_failed(container, &error).await;
+            Err(error)
+        }
+    }
+}
+
+async fn start_failed(container: &Arc<Container>, error: &EngineError) {
+    container.live().starting = false;
+    if let Err(undo) = descend(container, Some(steps::MADE)).await {
+        container.unknown(&undo);
+        return;
+    }
+    let failure = container.live().start_failure;
+    container.exit(Exit {
+        code: match failure {
+            StartFailure::ProgramNotFound => 127,
+            StartFailure::ProgramNotExecutable => 126,
+            StartFailure::Setup => 128,
+        },
+        finished_at_nanos: now_nanos(),
+        oom_killed: false,
+        message: error.to_string(),
+        reason: "StartError".into(),
+    });
+}
+
+/// Stops a container; see [`Container::stop`].
+pub(crate) async fn stop(container: Arc<Container>, grace: Duration) -> Outcome {
+    detached(async move { container.stop(grace).await }).await
+}
+
+/// Removes a container, killing it first if it runs.
+pub(crate) async fn remove(container: &Arc<Container>) -> Outcome {
+    let container = container.clone();
+    detached(async move {
+        container.live().durable.progress.goal = Goal::Removed;
+        container.shared().containers.free_key(&container.key(), &container.id);
+        container.resume().await
+    })
+    .await
+}
+
+async fn unmake(container: &Arc<Container>) -> Outcome {
+    if container.shared().containers.get(&container.id).is_none() {
+        return Ok(());
+    }
+    if container.progress(|p| p.begun("record")) {
+        container.save(false).await?;
+    }
+    descend(container, None).await?;
+    container.sandbox.live().containers.remove(&container.id);
+    if container.shared().containers.remove(&container.key(), &container.id) && container.live().announced {
+        container.emit(Change::Deleted);
+    }
+    Ok(())
+}
+
+impl Container {
+    /// Puts it into its sandbox, while that takes members.
+    fn join_sandbox(self: &Arc<Self>) -> Outcome {
+        self.sandbox.ready_shim(&format!("make container {:?}", self.config.name))?;
+        let mut live = self.sandbox.live();
+        if live.goal() != Goal::Up {
+            let text = format!("make container {:?}: {} is being stopped", self.config.name, self.sandbox.id);
+            return Err(EngineError::FailedPrecondition(text));
+        }
+        live.containers.insert(self.id.clone(), self.clone());
+        Ok(())
+    }
+
+    /// Goes on with a removal; what can not be done now is tried again later.
+    pub(crate) async fn resume(self: &Arc<Self>) -> Outcome {
+        let _operation = self.operation.lock().await;
+        if self.live().goal() != Goal::Removed {
+            return Ok(());
+        }
+        let outcome = unmake(self).await;
+        if outcome.is_err() {
+            self.retry_later();
+        }
+        outcome
+    }
+
+    /// Tries the removal again and again, with growing pauses, until it is done.
+    fn retry_later(self: &Arc<Self>) {
+        if std::mem::replace(&mut self.live().retrying, true) {
+            return;
+        }
+        let container = self.clone();
+        tokio::spawn(async move {
+            let mut pause = RETRY_FIRST;
+            loop {
+                tokio::time::sleep(pause).await;
+                let _operation = container.operation.lock().await;
+                match unmake(&container).await {
+                    Ok(()) => break,
+                    Err(error) => tracing::warn!(container = %container.id, %error, "the removal failed again"),
+                }
+                pause = (pause * 2).min(RETRY_MOST);
+            }
+            container.live().retrying = false;
+        });
+    }
+
+    /// Goes on after a restart of the daemon with a container that its shim does not run: a start that was in flight is
+    /// undone, a making that was in flight too.
+    pub(crate) async fn recover(self: &Arc<Self>) -> Outcome {
+        let unmade = !self.progress(|p| p.done(steps::MADE));
+        if unmade {
+            self.live().durable.progress.goal = Goal::Removed;
+        }
+        if self.live().goal() == Goal::Removed {
+            return self.resume().await;
+        }
+        let _operation = self.operation.lock().await;
+        if self.progress(|p| p.in_flight() == Some(steps::PROCESS)) {
+            descend(self, Some(steps::MADE)).await?;
+            self.save(false).await?;
+        }
+        Ok(())
+    }
+}

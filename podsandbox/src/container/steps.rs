@@ -1,0 +1,247 @@
+//! The table of a container: from its record to its process, and back.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::Container;
+use super::stop::SIGKILL;
+use crate::error::EngineError;
+use crate::ladder::{Climb, Outcome, Step};
+use crate::model::{ContainerState, MountSource};
+use crate::ports::{CgroupPlacement, PortError, StartContainer, StartFailure};
+use crate::record;
+use crate::shared::blocking;
+use crate::spec;
+
+/// The OCI specification in the container's directory.
+pub(crate) const SPECIFICATION_FILE: &str = "config.json";
+
+/// Longest look at a volume's path; foreign file systems may never answer.
+const VOLUME_LIMIT: Duration = Duration::from_secs(5);
+
+/// The topmost step of a container that was made.
+pub(super) const MADE: &str = "specification";
+/// The topmost step of a container that was started.
+pub(super) const PROCESS: &str = "process";
+
+pub(super) const TABLE: &[Step<Container>] = &[
+    Step {
+        name: "record",
+        run: |_| Box::pin(async { Ok(()) }),
+        undo: |c| Box::pin(async move { c.delete_record().await }),
+        durable: |_| false,
+        gate: true,
+    },
+    Step {
+        name: "image",
+        run: |c| Box::pin(hold_image(c)),
+        undo: |c| {
+            Box::pin(async move {
+                c.shared().ports.images.release(c.id.as_str());
+                Ok(())
+            })
+        },
+        durable: |_| false,
+        gate: true,
+    },
+    Step {
+        name: "layer",
+        run: |c| Box::pin(make_layer(c)),
+        undo: |c| Box::pin(delete_layer(c)),
+        durable: |_| false,
+        gate: true,
+    },
+    Step {
+        name: MADE,
+        run: |c| Box::pin(write_specification(c)),
+        undo: |_| Box::pin(async { Ok(()) }),
+        durable: |_| false,
+        gate: true,
+    },
+    Step {
+        name: PROCESS,
+        run: |c| Box::pin(start_process(c)),
+        undo: |c| Box::pin(end_process(c)),
+        durable: |_| false,
+        gate: true,
+    },
+];
+
+async fn hold_image(container: Arc<Container>) -> Outcome {
+    let images = &container.shared().ports.images;
+    let image = images.resolve(&container.config.image).await?;
+    images.hold(&image.id, container.id.as_str());
+    let stop_signal = spec::stop_signal(container.config.stop_signal, &image.config.stop_signal)?;
+    let mut live = container.live();
+    live.durable.stop_signal = stop_signal;
+    live.durable.image_id = image.id;
+    live.durable.image_ref = image.reference;
+    live.durable.layers = image.layers;
+    Ok(())
+}
+
+/// `rw` with the directories of overlayfs. The mode of `upper` becomes that of the container's `/`.
+async fn make_layer(container: Arc<Container>) -> Outcome {
+    blocking("make the writable layer at", &container.dir().join("rw"), |rw| {
+        use std::os::unix::fs::PermissionsExt;
+        record::private_dir(rw)?;
+        for name in ["upper", "work"] {
+            let dir = rw.join(name);
+            record::private_dir(&dir)?;
+            std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755))?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+async fn delete_layer(container: Arc<Container>) -> Outcome {
+    blocking("delete the writable layer at", &container.dir().join("rw"), record::delete_tree).await
+}
+
+async fn write_specification(container: Arc<Container>) -> Outcome {
+    let spec = generate(&container).await?;
+    let bytes = spec.clone();
+    blocking("write the specification", &container.dir().join(SPECIFICATION_FILE), move |path| {
+        record::replace(path, bytes.as_bytes(), 0o600, false)
+    })
+    .await?;
+    container.live().spec = spec;
+    Ok(())
+}
+
+async fn generate(container: &Arc<Container>) -> Result<Arc<str>, EngineError> {
+    if container.config.mounts.iter().any(|m| matches!(m.source, MountSource::Image { .. })) {
+        return Err(EngineError::Invalid("image volumes are not supported; use a volume of another kind".into()));
+    }
+    if !container.config.cdi_devices.is_empty() {
+        let names = container.config.cdi_devices.join(", ");
+        return Err(EngineError::Invalid(format!(
+            "CDI devices are not supported ({names}); give the device by its path"
+        )));
+    }
+    make_missing_sources(container).await?;
+    let image = container.shared().ports.images.resolve(&container.live_image_id()).await?;
+    let sandbox = &container.sandbox;
+    let input = spec::Input {
+        config: container.config.clone(),
+        sandbox: sandbox.id.clone(),
+        sandbox_config: sandbox.config.clone(),
+        image: image.config,
+        sandbox_dir: sandbox.shared.sandbox_dir(&sandbox.id),
+        shm_dir: sandbox.shared.shm_dir(&sandbox.id),
+        cgroup_path: container.cgroup_path()?,
+        hostname: sandbox.hostname(),
+    };
+    // Devices are looked at on the host.
+    let built = tokio::task::spawn_blocking(move || spec::generate(&input)).await;
+    let built = built.unwrap_or_else(|e| Err(EngineError::Internal(format!("the task ended early: {e}"))))?;
+    Ok(built.into())
+}
+
+/// A volume whose path on the host is missing gets an empty directory there, as other runtimes do it.
+async fn make_missing_sources(container: &Arc<Container>) -> Outcome {
+    for mount in &container.config.mounts {
+        if let MountSource::Host(source) = &mount.source {
+            let made = blocking("make the missing volume", source, make_missing);
+            let text =
+                || format!("volume {}: its file system does not answer; see what is mounted there", source.display());
+            timeout(VOLUME_LIMIT, made).await.map_err(|_| EngineError::TimedOut(text()))??;
+        }
+    }
+    Ok(())
+}
+
+fn make_missing(source: &Path) -> std::io::Result<()> {
+    match std::fs::metadata(source) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => std::fs::create_dir_all(source),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+async fn start_process(container: Arc<Container>) -> Outcome {
+    let shim = container.sandbox.ready_shim("start it")?;
+    let request = request(&container)?;
+    container.begin_start()?;
+    match shim.start_container(&request).await {
+        Ok(started) => {
+            container.started(&started);
+            Ok(())
+        }
+        Err(error) => {
+            container.live().start_failure = match &error {
+                PortError::Start(failure, _) => *failure,
+                PortError::NotFound(_)
+                | PortError::Invalid(_)
+                | PortError::Unavailable(_)
+                | PortError::TimedOut(_)
+                | PortError::Failed(_) => StartFailure::Setup,
+            };
+            Err(error.into())
+        }
+    }
+}
+
+fn request(container: &Container) -> Result<StartContainer, EngineError> {
+    let cgroups = &container.shared().ports.cgroups;
+    let cgroup = CgroupPlacement { path: container.cgroup_path()?, deferred: cgroups.deferred() };
+    let (spec, layers) = {
+        let live = container.live();
+        (live.spec.clone(), live.durable.layers.clone())
+    };
+    let security = &container.config.security;
+    Ok(StartContainer {
+        container: container.id.clone(),
+        spec,
+        layers,
+        writable: Some(container.dir().join("rw")),
+        log_path: container.log_path(),
+        stdin: container.config.stdin,
+        stdin_once: container.config.stdin_once,
+        cgroup,
+        namespaces: spec::namespace_plan(&container.sandbox.config, &container.config),
+        seccomp: spec::seccomp(security),
+        groups_policy: security.groups_policy,
+    })
+}
+
+/// Kills what runs, waits for its end, and lets the shim forget it.
+async fn end_process(container: Arc<Container>) -> Outcome {
+    if !matches!(container.live().durable.state, ContainerState::Created) {
+        container.stop(Duration::ZERO).await?;
+    }
+    let shim = container.sandbox.live().shim.clone();
+    if let Some(shim) = shim {
+        // A start that was not answered may have succeeded.
+        absent_is_fine(shim.signal_container(&container.id, SIGKILL, true).await)?;
+        absent_is_fine(shim.delete_container(&container.id).await)?;
+    }
+    container.kill_cgroup().await
+}
+
+fn absent_is_fine(result: Result<(), PortError>) -> Outcome {
+    match result {
+        Ok(()) | Err(PortError::NotFound(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Container {
+    fn live_image_id(&self) -> String {
+        self.live().durable.image_id.clone()
+    }
+
+    /// Kills whatever is in its cgroup, and removes that.
+    pub(crate) async fn kill_cgroup(&self) -> Outcome {
+        let path = self.cgroup_path()?;
+        self.shared()
+            .ports
+            .cgroups
+            .kill_and_remove(&path)
+            .await
+            .map_err(|e| EngineError::from(e).within(self.describe()))
+    }
+}

@@ -1,0 +1,130 @@
+//! Stopping a container: its signal, a grace period, SIGKILL, and the truth about what even that does not end.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::Container;
+use crate::error::EngineError;
+use crate::ladder::{Climb, Outcome};
+use crate::model::{ContainerState, Exit};
+use crate::ports::{PortError, Shim};
+use crate::util::now_nanos;
+
+/// Longest wait for an end after SIGKILL. What lives longer hangs in the kernel.
+const KILL_WAIT: Duration = Duration::from_secs(10);
+/// Longest wait for the news of an end when the shim can not be reached.
+const NEWS_WAIT: Duration = Duration::from_secs(1);
+
+pub(super) const SIGKILL: i32 = 9;
+
+impl Container {
+    /// Stops it: at once with a `grace` of zero. Returns when it has ended, or with an error that names what holds it.
+    /// Several stops at a time are fine; the shortest grace wins.
+    pub(crate) async fn stop(self: &Arc<Self>, grace: Duration) -> Outcome {
+        if self.live().starting {
+            // Its start ends soon; if not, it is killed while it starts.
+            drop(timeout(grace.min(KILL_WAIT), self.wait(|live| !live.starting)).await);
+        }
+        let (state, starting) = {
+            let live = self.live();
+            (live.durable.state.clone(), live.starting)
+        };
+        match state {
+            ContainerState::Exited { .. } => Ok(()),
+            ContainerState::Created if !starting => {
+                self.exit(never_started());
+                Ok(())
+            }
+            ContainerState::Created => self.end(Duration::ZERO, 0).await,
+            ContainerState::Running { pid, .. } => self.end(grace, pid).await,
+            ContainerState::Unknown => self.end_without_shim().await,
+        }
+    }
+
+    async fn end(self: &Arc<Self>, grace: Duration, pid: i32) -> Outcome {
+        let shim = self.sandbox.live().shim.clone();
+        let Some(shim) = shim else { return self.end_without_shim().await };
+        if !grace.is_zero() {
+            let signal = self.live().durable.stop_signal;
+            if self.signal(&shim, signal, false).await? || self.exited_within(grace).await {
+                return Ok(());
+            }
+        }
+        if self.signal(&shim, SIGKILL, true).await? || self.exited_within(KILL_WAIT).await {
+            return Ok(());
+        }
+        Err(EngineError::TimedOut(format!("stop {}: {}", self.describe(), stuck(pid))))
+    }
+
+    /// True if the container has ended.
+    async fn signal(self: &Arc<Self>, shim: &Arc<dyn Shim>, signal: i32, all: bool) -> Result<bool, EngineError> {
+        match shim.signal_container(&self.id, signal, all).await {
+            Ok(()) => Ok(self.exited()),
+            Err(PortError::NotFound(_)) => self.end_without_shim().await.map(|()| true),
+            // The shim may just have ended, and with it the container.
+            Err(_) if self.exited_within(NEWS_WAIT).await => Ok(true),
+            Err(error) => {
+                Err(EngineError::from(error).within(format!("stop {}: send signal {signal}", self.describe())))
+            }
+        }
+    }
+
+    /// Where no shim can be asked, the cgroup tells what is left.
+    async fn end_without_shim(self: &Arc<Self>) -> Outcome {
+        self.kill_cgroup().await?;
+        self.lost(Exit {
+            code: 128 + SIGKILL,
+            finished_at_nanos: now_nanos(),
+            oom_killed: false,
+            message: "its shim is gone; what was left of it was killed".into(),
+            reason: "ShimGone".into(),
+        });
+        Ok(())
+    }
+
+    fn exited(&self) -> bool {
+        matches!(self.live().durable.state, ContainerState::Exited { .. })
+    }
+
+    async fn exited_within(&self, limit: Duration) -> bool {
+        timeout(limit, self.wait(|live| matches!(live.durable.state, ContainerState::Exited { .. }))).await.is_ok()
+    }
+
+    /// Returns when the condition holds.
+    async fn wait(&self, holds: impl Fn(&super::Live) -> bool) {
+        let mut changed = self.changed.subscribe();
+        while !holds(&self.live()) {
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn never_started() -> Exit {
+    Exit {
+        code: 128 + SIGKILL,
+        finished_at_nanos: now_nanos(),
+        oom_killed: false,
+        message: "it was stopped before it was started".into(),
+        reason: "Error".into(),
+    }
+}
+
+/// Says where a process hangs that SIGKILL did not end.
+fn stuck(pid: i32) -> String {
+    let proc = format!("/proc/{pid}");
+    let read = |name: &str| std::fs::read_to_string(Path::new(&proc).join(name)).unwrap_or_default();
+    let status = read("status");
+    let state = status.lines().find_map(|line| line.strip_prefix("State:")).map_or("unknown", str::trim);
+    let wait = read("wchan");
+    let wait = if wait.is_empty() || wait == "0" { "unknown" } else { wait.as_str() };
+    format!(
+        "process {pid} did not end within {} s after SIGKILL (state {state}, waiting in {wait}); the kernel holds it, often for \
+         a file system that does not answer: look for one, or restart the node",
+        KILL_WAIT.as_secs()
+    )
+}

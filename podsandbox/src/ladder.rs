@@ -1,0 +1,208 @@
+//! A table of steps and the executor that climbs and descends it.
+//!
+//! ```text
+//!        climb: record intent, run          descend: undo
+//!   nothing ──────────> step 1 ──> step 2 ──> … ──> top
+//!   nothing <────────── step 1 <── step 2 <── … <── top
+//! ```
+//!
+//! A sandbox and a container each have one table. Making an object climbs, stopping and removing it descends, and so does a
+//! failed or interrupted making: every undo is safe to repeat and safe where its step was never run. Recovery reads which
+//! steps were begun and what the goal was, and climbs or descends on. Fail points and timelines take the names of the steps.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+use crate::EngineError;
+use crate::failpoints::FailPoints;
+use crate::timeline::{Timeline, TimelineEntry};
+use crate::util::now_nanos;
+
+/// How a step ends.
+pub(crate) type Outcome = Result<(), EngineError>;
+
+/// What a step does, or how it is undone.
+pub(crate) type Act<T> = fn(Arc<T>) -> BoxFuture<'static, Outcome>;
+
+/// One row of a table.
+pub(crate) struct Step<T: 'static> {
+    /// Name, as recorded and shown.
+    pub(crate) name: &'static str,
+    /// Does it. Not repeated, unless undone before.
+    pub(crate) run: Act<T>,
+    /// Undoes it. Repeatable, and right where `run` was not or only partly done.
+    pub(crate) undo: Act<T>,
+    /// Whether its intent has to survive a power cut.
+    pub(crate) durable: fn(&T) -> bool,
+    /// Whether the steps below can be undone only after this one was.
+    pub(crate) gate: bool,
+}
+
+/// Where an object is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Goal {
+    /// It is made, and then stays.
+    Up,
+    /// It gives back all but its record.
+    Stopped,
+    /// It goes away.
+    Removed,
+}
+
+/// How far an object is; recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    /// Where it is to go.
+    pub(crate) goal: Goal,
+    /// Steps that were begun and not undone, in order.
+    begun: Vec<String>,
+    /// The step that was begun and has not ended.
+    in_flight: Option<String>,
+    /// What was tried.
+    pub(crate) timeline: Timeline,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        Self { goal: Goal::Up, begun: Vec::new(), in_flight: None, timeline: Timeline::default() }
+    }
+
+    /// Whether the step was begun and not undone.
+    pub(crate) fn begun(&self, step: &str) -> bool {
+        self.begun.iter().any(|name| name == step)
+    }
+
+    /// Whether the step was run to its end and not undone.
+    pub(crate) fn done(&self, step: &str) -> bool {
+        self.begun(step) && self.in_flight.as_deref() != Some(step)
+    }
+
+    /// Whether a step after the named one was begun and not undone.
+    pub(crate) fn begun_above(&self, step: &str) -> bool {
+        self.begun.iter().skip_while(|name| *name != step).count() > 1
+    }
+
+    /// The step that was in flight when the record was written.
+    pub(crate) fn in_flight(&self) -> Option<&str> {
+        self.in_flight.as_deref()
+    }
+
+    /// Says that a step that was in flight turned out to be done.
+    pub(crate) fn settle(&mut self) {
+        self.in_flight = None;
+    }
+
+    fn begin(&mut self, step: &str) {
+        if !self.begun(step) {
+            self.begun.push(step.to_owned());
+        }
+        self.in_flight = Some(step.to_owned());
+    }
+
+    fn undone(&mut self, step: &str) {
+        self.begun.retain(|name| name != step);
+        if self.in_flight() == Some(step) {
+            self.in_flight = None;
+        }
+    }
+}
+
+/// An object with a table.
+pub(crate) trait Climb: Send + Sync + Sized + 'static {
+    /// `sandbox` or `container`; names its fail points.
+    const KIND: &'static str;
+    /// The table, from the bottom.
+    const STEPS: &'static [Step<Self>];
+    /// The object in words.
+    fn describe(&self) -> String;
+    /// Reads or changes how far it is.
+    fn progress<R>(&self, edit: impl FnOnce(&mut Progress) -> R) -> R;
+    /// Writes its record.
+    fn save(&self, durable: bool) -> impl Future<Output = Outcome> + Send;
+    /// Fail points of its engine.
+    fn failpoints(&self) -> &FailPoints;
+}
+
+/// Runs all steps up to and with `top` that are not done. At the first failure it stops; the caller descends.
+pub(crate) async fn climb<T: Climb>(object: &Arc<T>, top: &str) -> Outcome {
+    for step in T::STEPS {
+        if !object.progress(|p| p.done(step.name)) {
+            run(object, step).await?;
+        }
+        if step.name == top {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn run<T: Climb>(object: &Arc<T>, step: &Step<T>) -> Outcome {
+    let goal = object.progress(|p| {
+        p.begin(step.name);
+        p.goal
+    });
+    if goal != Goal::Up {
+        let text = format!("{}: it was stopped or removed while step {:?} was due", object.describe(), step.name);
+        return Err(EngineError::FailedPrecondition(text));
+    }
+    object.save((step.durable)(object)).await?;
+    let points = object.failpoints();
+    let act = async {
+        points.hit(|| format!("{} {}", T::KIND, step.name)).await?;
+        (step.run)(object.clone()).await?;
+        points.hit(|| format!("{} {} done", T::KIND, step.name)).await
+    };
+    timed(object, step.name.to_owned(), act).await.map_err(|e| e.within(explain(object.as_ref(), step.name)))?;
+    object.progress(Progress::settle);
+    Ok(())
+}
+
+/// Undoes all begun steps above the one named `keep` (`None`: all), the topmost first. A failed gate ends it; other failures are
+/// told at the end. Call it again to go on.
+pub(crate) async fn descend<T: Climb>(object: &Arc<T>, keep: Option<&str>) -> Outcome {
+    let mut first_error = None;
+    for step in T::STEPS.iter().rev() {
+        if Some(step.name) == keep {
+            break;
+        }
+        if !object.progress(|p| p.begun(step.name)) {
+            continue;
+        }
+        if let Err(error) = undo(object, step).await {
+            first_error.get_or_insert(error);
+            if step.gate {
+                break;
+            }
+        }
+    }
+    first_error.map_or(Ok(()), Err)
+}
+
+async fn undo<T: Climb>(object: &Arc<T>, step: &Step<T>) -> Outcome {
+    let act = async {
+        object.failpoints().hit(|| format!("{} undo {}", T::KIND, step.name)).await?;
+        (step.undo)(object.clone()).await
+    };
+    let name = format!("undo {}", step.name);
+    timed(object, name.clone(), act).await.map_err(|e| e.within(explain(object.as_ref(), &name)))?;
+    object.progress(|p| p.undone(step.name));
+    Ok(())
+}
+
+fn explain<T: Climb>(object: &T, step: &str) -> String {
+    format!("{}: step {step:?}", object.describe())
+}
+
+async fn timed<T: Climb>(object: &Arc<T>, step: String, act: impl Future<Output = Outcome>) -> Outcome {
+    let (started_at_nanos, clock) = (now_nanos(), Instant::now());
+    let outcome = act.await;
+    let took_micros = u64::try_from(clock.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let error = outcome.as_ref().err().map(ToString::to_string);
+    tracing::debug!(object = %object.describe(), step, took_micros, error, "step");
+    object.progress(|p| p.timeline.push(TimelineEntry { step, started_at_nanos, took_micros, error }));
+    outcome
+}

@@ -1,0 +1,126 @@
+//! Reading the records at start. What is no record of ours is put aside under `quarantine/`, for people to look at; a directory
+//! without a record is the rest of an object that was just being made or deleted, and goes.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use crate::container::{Container, ContainerRecord, SPECIFICATION_FILE};
+use crate::error::EngineError;
+use crate::ladder::Goal;
+use crate::record;
+use crate::sandbox::{Sandbox, SandboxRecord};
+use crate::shared::{Shared, blocking};
+
+/// Fills the maps from the disk. The notes say what was wrong.
+pub(super) async fn load(shared: &Arc<Shared>) -> Result<Vec<String>, EngineError> {
+    let state = shared.config.state.clone();
+    let read = blocking("read the records in", &shared.config.root, move |root| read_all(root, &state)).await?;
+    let mut notes = read.notes;
+    for sandbox in read.sandboxes {
+        let sandbox = Arc::new(Sandbox::from_record(shared.clone(), sandbox));
+        let key = (sandbox.live().goal() != Goal::Removed).then(|| sandbox.key());
+        shared.sandboxes.insert(sandbox.id.clone(), key, sandbox);
+    }
+    for (container, spec) in read.containers {
+        match shared.sandboxes.get(&container.sandbox) {
+            Some(sandbox) => put(shared, &sandbox, container, spec),
+            None => notes.push(delete_orphan(shared, &container).await),
+        }
+    }
+    Ok(notes)
+}
+
+fn put(shared: &Shared, sandbox: &Arc<Sandbox>, record: ContainerRecord, spec: String) {
+    let container = Arc::new(Container::from_record(sandbox.clone(), record, spec.into()));
+    let key = (container.live().goal() != Goal::Removed).then(|| container.key());
+    sandbox.live().containers.insert(container.id.clone(), container.clone());
+    shared.containers.insert(container.id.clone(), key, container);
+}
+
+/// Without its sandbox a container can neither run nor be asked for.
+async fn delete_orphan(shared: &Arc<Shared>, record: &ContainerRecord) -> String {
+    let dir = shared.container_dir(&record.id);
+    shared.ports.images.release(record.id.as_str());
+    match blocking("delete the directory", &dir, record::delete_dir).await {
+        Ok(()) => format!("container {}: its sandbox {} is not known; it was removed", record.id, record.sandbox),
+        Err(error) => format!("container {}: its sandbox {} is not known; {error}", record.id, record.sandbox),
+    }
+}
+
+#[derive(Default)]
+struct Read {
+    sandboxes: Vec<SandboxRecord>,
+    containers: Vec<(ContainerRecord, String)>,
+    notes: Vec<String>,
+}
+
+fn read_all(root: &Path, state: &Path) -> io::Result<Read> {
+    let (sandboxes, containers) = (root.join("sandboxes"), root.join("containers"));
+    for dir in [&sandboxes, &containers, &root.join("quarantine"), &state.join("shm")] {
+        record::private_dir(dir)?;
+    }
+    let mut read = Read::default();
+    for dir in directories(&sandboxes)? {
+        let named = |r: &SandboxRecord| dir.ends_with(r.id.as_str());
+        read.sandboxes.extend(read_one(root, &dir, named, &mut read.notes));
+    }
+    for dir in directories(&containers)? {
+        let named = |r: &ContainerRecord| dir.ends_with(r.id.as_str());
+        if let Some(record) = read_one(root, &dir, named, &mut read.notes) {
+            let spec = fs::read_to_string(dir.join(SPECIFICATION_FILE)).unwrap_or_default();
+            read.containers.push((record, spec));
+        }
+    }
+    Ok(read)
+}
+
+fn directories(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut all = fs::read_dir(dir)?.map(|entry| entry.map(|e| e.path())).collect::<io::Result<Vec<_>>>()?;
+    all.sort();
+    Ok(all)
+}
+
+fn read_one<T: DeserializeOwned>(
+    root: &Path,
+    dir: &Path,
+    named: impl Fn(&T) -> bool,
+    notes: &mut Vec<String>,
+) -> Option<T> {
+    let why = match record::read(&dir.join(record::FILE)) {
+        Ok(bytes) => match record::decode::<T>(&bytes) {
+            Ok(record) if named(&record) => return Some(record),
+            Ok(_) => "it names another object than its directory".to_owned(),
+            Err(error) => chain(&error),
+        },
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            if let Err(e) = record::delete_tree(dir) {
+                notes.push(format!("delete {}, which has no record: {e}", dir.display()));
+            }
+            return None;
+        }
+        Err(e) => e.to_string(),
+    };
+    notes.push(quarantine(root, dir, &why));
+    None
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+fn quarantine(root: &Path, dir: &Path, why: &str) -> String {
+    let kind = dir.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let aside = root.join("quarantine").join(format!("{kind}-{name}-{}", crate::util::now_nanos()));
+    match fs::rename(dir, &aside) {
+        Ok(()) => format!("record of {}: {why}; it was put aside as {}", dir.display(), aside.display()),
+        Err(e) => format!("record of {}: {why}; it could not be put aside: {e}", dir.display()),
+    }
+}

@@ -1,0 +1,299 @@
+//! The table of a sandbox: from its record to its network, and back.
+//!
+//! `address` stands below `shim` so that an embedded pod's address is released only after its namespace is gone; plugins get
+//! theirs to work in (`network` is undone first).
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::timeout;
+
+use super::{Sandbox, files, pin};
+use crate::error::EngineError;
+use crate::ladder::{Climb, Outcome, Step};
+use crate::model::NamespaceMode;
+use crate::ports::{CgroupPlacement, CreatePod, LaunchShim, Netns, NetworkKind, NetworkRequest, Shim};
+use crate::record;
+use crate::shared::blocking;
+
+/// Longest wait for a shim to end what it owns.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
+
+pub(super) const FILES: &str = "files";
+pub(super) const PIN: &str = "pin";
+/// The topmost step.
+pub(super) const TOP: &str = "containers";
+
+pub(super) const TABLE: &[Step<Sandbox>] = &[
+    Step {
+        name: "record",
+        run: |_| Box::pin(async { Ok(()) }),
+        undo: |s| Box::pin(async move { s.delete_record().await }),
+        durable: |_| false,
+        gate: true,
+    },
+    Step {
+        name: FILES,
+        run: |s| Box::pin(write_files(s)),
+        undo: |_| Box::pin(async { Ok(()) }),
+        durable: |_| false,
+        gate: true,
+    },
+    Step {
+        name: "cgroup",
+        run: |s| Box::pin(async move { s.cgroup_parent().map(drop) }),
+        undo: |s| Box::pin(remove_cgroup(s)),
+        durable: |_| false,
+        gate: true,
+    },
+    Step {
+        name: "address",
+        run: |s| Box::pin(choose_network(s)),
+        undo: |s| Box::pin(release_address(s)),
+        durable: |_| false,
+        gate: true,
+    },
+    Step {
+        name: "shim",
+        run: |s| Box::pin(launch_shim(s)),
+        undo: |s| Box::pin(end_shim(s)),
+        durable: |_| false,
+        gate: true,
+    },
+    Step {
+        name: "namespaces",
+        run: |s| Box::pin(make_namespaces(s)),
+        undo: |s| Box::pin(drop_netns(s)),
+        durable: |_| false,
+        gate: true,
+    },
+    Step {
+        name: PIN,
+        run: |s| Box::pin(pin_netns(s)),
+        undo: |s| Box::pin(unpin_netns(s)),
+        durable: |_| false,
+        gate: true,
+    },
+    Step {
+        name: "network",
+        run: |s| Box::pin(set_up_network(s)),
+        undo: |s| Box::pin(tear_down_network(s)),
+        durable: |s| s.live().durable.network_kind == Some(NetworkKind::Cni),
+        gate: true,
+    },
+    Step {
+        name: TOP,
+        run: |_| Box::pin(async { Ok(()) }),
+        undo: |s| Box::pin(kill_containers(s)),
+        durable: |_| false,
+        // A process that the kernel holds must not keep the rest of the pod.
+        gate: false,
+    },
+];
+
+async fn write_files(sandbox: Arc<Sandbox>) -> Outcome {
+    let host_resolv_conf = sandbox.shared.config.host_resolv_conf.clone();
+    let config = sandbox.config.clone();
+    blocking("write the pod's files in", &sandbox.shared.sandbox_dir(&sandbox.id), move |dir| {
+        files::write(dir, &config, &host_resolv_conf)
+    })
+    .await
+}
+
+async fn remove_cgroup(sandbox: Arc<Sandbox>) -> Outcome {
+    match sandbox.cgroup_parent() {
+        Ok(parent) => Ok(sandbox.shared.ports.cgroups.remove_pod_parent(&parent).await?),
+        // The driver does not take the parent, so nothing was made of it.
+        Err(EngineError::Invalid(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+async fn choose_network(sandbox: Arc<Sandbox>) -> Outcome {
+    if sandbox.host_network() {
+        return Ok(());
+    }
+    let network = &sandbox.shared.ports.network;
+    network.ready().map_err(|why| EngineError::Unavailable(format!("the network is not ready: {why}")))?;
+    sandbox.live().durable.network_kind = Some(network.kind_for_new_pods());
+    Ok(())
+}
+
+async fn release_address(sandbox: Arc<Sandbox>) -> Outcome {
+    if sandbox.live().durable.network_kind != Some(NetworkKind::Embedded) {
+        return Ok(());
+    }
+    let request = network_request(&sandbox, NetworkKind::Embedded, Netns { fd: None, path: None });
+    Ok(sandbox.shared.ports.network.teardown(&request).await?)
+}
+
+async fn launch_shim(sandbox: Arc<Sandbox>) -> Outcome {
+    let cgroup_path = sandbox.shared.ports.cgroups.shim_path(&sandbox.cgroup_parent()?, &sandbox.id);
+    let request = LaunchShim { sandbox: sandbox.id.clone(), cgroup_path };
+    let (shim, events) = sandbox.shared.ports.shims.launch(&request).await?;
+    sandbox.adopt_shim(shim, events);
+    Ok(())
+}
+
+async fn end_shim(sandbox: Arc<Sandbox>) -> Outcome {
+    sandbox.live().shim_ends = true;
+    if let Some(shim) = connected_shim(&sandbox).await? {
+        let text = || format!("its shim did not end within {} s; it is tried again", SHUTDOWN_LIMIT.as_secs());
+        timeout(SHUTDOWN_LIMIT, shim.shutdown()).await.map_err(|_| EngineError::TimedOut(text()))??;
+    }
+    sandbox.live().shim = None;
+    sandbox.forget_shim();
+    kill_cgroups(&sandbox).await?;
+    sandbox.all_lost("its pod was stopped");
+    let shm = sandbox.shared.shm_dir(&sandbox.id);
+    blocking("remove the pod's shared memory at", &shm, pin::remove_mount_dir).await?;
+    Ok(sandbox.shared.ports.shims.remove_remains(&sandbox.id).await?)
+}
+
+async fn connected_shim(sandbox: &Arc<Sandbox>) -> Result<Option<Arc<dyn Shim>>, EngineError> {
+    let known = sandbox.live().shim.clone();
+    match known {
+        Some(shim) => Ok(Some(shim)),
+        None => Ok(sandbox.shared.ports.shims.connect(&sandbox.id).await?.map(|(shim, _)| shim)),
+    }
+}
+
+/// Kills whatever the shim left behind, and removes the cgroups of the pod's members.
+async fn kill_cgroups(sandbox: &Arc<Sandbox>) -> Outcome {
+    let parent = sandbox.cgroup_parent()?;
+    let cgroups = &sandbox.shared.ports.cgroups;
+    let mut paths: Vec<String> =
+        sandbox.all_containers().iter().map(|c| cgroups.container_path(&parent, &c.id)).collect();
+    paths.push(sandbox.pause_cgroup(&parent)?.path);
+    paths.push(cgroups.shim_path(&parent, &sandbox.id));
+    for outcome in join_all(paths.iter().map(|path| cgroups.kill_and_remove(path))).await {
+        outcome?;
+    }
+    Ok(())
+}
+
+async fn make_namespaces(sandbox: Arc<Sandbox>) -> Outcome {
+    let shim = sandbox.live().shim.clone().ok_or_else(|| EngineError::Unavailable("its shim is gone".into()))?;
+    let request = pod_request(&sandbox)?;
+    if let Some((shm, _)) = &request.shm {
+        blocking("make the place of the pod's shared memory at", shm, record::private_dir).await?;
+    }
+    let pod = shim.create_pod(&request).await?;
+    let shim_pid = shim.state().await.map(|state| state.pid).unwrap_or_default();
+    let mut live = sandbox.live();
+    live.shim_pid = shim_pid;
+    live.pause_pid = pod.pause_pid;
+    live.netns = pod.netns.map(Arc::new);
+    Ok(())
+}
+
+fn pod_request(sandbox: &Sandbox) -> Result<CreatePod, EngineError> {
+    let (config, modes) = (&sandbox.config, &sandbox.config.namespaces);
+    let own_network = !sandbox.host_network();
+    let own_ipc = modes.ipc != NamespaceMode::Node;
+    let shared_pid = modes.pid == NamespaceMode::Pod;
+    let pause = sandbox.pause_cgroup(&sandbox.cgroup_parent()?)?;
+    Ok(CreatePod {
+        hostname: own_network.then(|| files::hostname(config, &sandbox.id)),
+        network: own_network,
+        ipc: own_ipc,
+        pid: shared_pid,
+        user: modes.user.clone(),
+        sysctls: config.sysctls.clone(),
+        shm: own_ipc.then(|| (sandbox.shared.shm_dir(&sandbox.id), sandbox.shared.config.shm_bytes)),
+        pause_cgroup: shared_pid.then_some(pause),
+    })
+}
+
+impl Sandbox {
+    /// Where the pause process goes: a leaf beside the pod's containers, named by the sandbox.
+    fn pause_cgroup(&self, parent: &str) -> Result<CgroupPlacement, EngineError> {
+        let cgroups = &self.shared.ports.cgroups;
+        let as_container =
+            self.id.as_str().parse().map_err(|e| EngineError::Internal(format!("name a cgroup: {e}")))?;
+        Ok(CgroupPlacement { path: cgroups.container_path(parent, &as_container), deferred: cgroups.deferred() })
+    }
+}
+
+async fn drop_netns(sandbox: Arc<Sandbox>) -> Outcome {
+    sandbox.live().netns = None;
+    Ok(())
+}
+
+async fn pin_netns(sandbox: Arc<Sandbox>) -> Outcome {
+    if sandbox.live().durable.network_kind != Some(NetworkKind::Cni) {
+        return Ok(());
+    }
+    let netns = own_netns(&sandbox)?;
+    blocking("pin the network namespace at", &sandbox.shared.pin_path(&sandbox.id), move |path| pin::pin(&netns, path))
+        .await
+}
+
+async fn unpin_netns(sandbox: Arc<Sandbox>) -> Outcome {
+    if sandbox.live().durable.network_kind != Some(NetworkKind::Cni) {
+        return Ok(());
+    }
+    blocking("unpin the network namespace at", &sandbox.shared.pin_path(&sandbox.id), pin::unpin).await
+}
+
+fn own_netns(sandbox: &Sandbox) -> Result<Arc<OwnedFd>, EngineError> {
+    let text = "the shim made no network namespace, though one was asked for; this is a defect of the shim";
+    sandbox.live().netns.clone().ok_or_else(|| EngineError::Internal(text.into()))
+}
+
+async fn set_up_network(sandbox: Arc<Sandbox>) -> Outcome {
+    let kind = sandbox.live().durable.network_kind;
+    let Some(kind) = kind else { return Ok(()) };
+    let netns = Netns { fd: Some(own_netns(&sandbox)?), path: pinned_path(&sandbox, kind) };
+    let status = sandbox.shared.ports.network.setup(&network_request(&sandbox, kind, netns)).await?;
+    let mut live = sandbox.live();
+    live.durable.network = status;
+    live.netns = None;
+    Ok(())
+}
+
+async fn tear_down_network(sandbox: Arc<Sandbox>) -> Outcome {
+    let kind = sandbox.live().durable.network_kind;
+    if kind != Some(NetworkKind::Cni) {
+        return Ok(());
+    }
+    let pinned = sandbox.shared.pin_path(&sandbox.id);
+    let fd = blocking("open the network namespace at", &pinned, pin::open).await?;
+    let netns = Netns { path: fd.is_some().then_some(pinned), fd: fd.map(Arc::new) };
+    Ok(sandbox.shared.ports.network.teardown(&network_request(&sandbox, NetworkKind::Cni, netns)).await?)
+}
+
+fn pinned_path(sandbox: &Sandbox, kind: NetworkKind) -> Option<PathBuf> {
+    match kind {
+        NetworkKind::Cni => Some(sandbox.shared.pin_path(&sandbox.id)),
+        NetworkKind::Embedded => None,
+    }
+}
+
+fn network_request(sandbox: &Sandbox, kind: NetworkKind, netns: Netns) -> NetworkRequest {
+    let config = &sandbox.config;
+    NetworkRequest {
+        sandbox: sandbox.id.clone(),
+        name: config.name.clone(),
+        namespace: config.namespace.clone(),
+        uid: config.uid.clone(),
+        kind,
+        netns,
+        port_mappings: config.port_mappings.clone(),
+        dns: config.dns.clone(),
+        annotations: config.annotations.clone(),
+    }
+}
+
+async fn kill_containers(sandbox: Arc<Sandbox>) -> Outcome {
+    let containers = sandbox.all_containers();
+    let outcomes = join_all(containers.iter().map(|c| c.stop(Duration::ZERO))).await;
+    let errors: Vec<String> = outcomes.into_iter().filter_map(Result::err).map(|e| e.to_string()).collect();
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(EngineError::Internal(format!("{}: {}", sandbox.describe(), errors.join("; "))))
+}

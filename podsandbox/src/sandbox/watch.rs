@@ -1,0 +1,165 @@
+//! What a sandbox learns from its shim: exits, and that the shim itself is gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::Sandbox;
+use crate::error::EngineError;
+use crate::events::Change;
+use crate::ladder::Climb;
+use crate::model::Exit;
+use crate::ports::{Shim, ShimEvent, ShimState};
+use crate::util::now_nanos;
+
+/// How often a lost connection to a shim is tried again before the shim counts as dead.
+const RECONNECTS: u32 = 3;
+/// Wait between two tries.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+/// Exit code of a container whose shim died: it was killed.
+const KILLED: i32 = 128 + 9;
+
+impl Sandbox {
+    /// Takes a shim and listens to it.
+    pub(crate) fn adopt_shim(self: &Arc<Self>, shim: Arc<dyn Shim>, events: mpsc::Receiver<ShimEvent>) {
+        let mut live = self.live();
+        live.shim = Some(shim);
+        live.shim_ends = false;
+        drop(live);
+        tokio::spawn(watch(self.clone(), events));
+    }
+
+    /// Connects to the shim that an earlier daemon, or a lost connection, left behind, and takes over what it knows.
+    /// False if there is none.
+    pub(crate) async fn reconnect(self: &Arc<Self>) -> Result<bool, EngineError> {
+        let Some((shim, events)) = self.shared.ports.shims.connect(&self.id).await? else { return Ok(false) };
+        let state = shim.state().await?;
+        self.adopt_shim(shim, events);
+        self.apply(state).await;
+        Ok(true)
+    }
+
+    async fn apply(self: &Arc<Self>, state: ShimState) {
+        {
+            let mut live = self.live();
+            live.shim_pid = state.pid;
+            live.pause_pid = state.pod.and_then(|pod| pod.pause_pid);
+        }
+        for container in self.all_containers() {
+            match state.containers.iter().find(|report| report.container == container.id) {
+                Some(report) => container.found(report),
+                None if container.may_run() => self.lose(&container, "its shim does not know it").await,
+                None => {}
+            }
+        }
+    }
+
+    /// Kills what is left of a container that nobody can tell of any more, and says so.
+    async fn lose(&self, container: &Arc<crate::container::Container>, why: &str) {
+        match container.kill_cgroup().await {
+            Ok(()) => container.lost(lost_exit(why)),
+            Err(error) => container.unknown(&error),
+        }
+    }
+
+    /// After the shim's wanted end: nothing of the pod runs.
+    pub(super) fn forget_shim(&self) {
+        let mut live = self.live();
+        live.shim_pid = 0;
+        live.pause_pid = None;
+        live.execs.clear();
+    }
+
+    /// After the pod's processes were killed with their cgroups.
+    pub(super) fn all_lost(&self, why: &str) {
+        for container in self.all_containers() {
+            if container.may_run() {
+                container.lost(lost_exit(why));
+            }
+        }
+    }
+
+    fn no_longer_ready(self: &Arc<Self>, why: String) {
+        let mut live = self.live();
+        let was_ready = std::mem::take(&mut live.durable.ready);
+        if was_ready {
+            live.durable.message = why;
+        }
+        drop(live);
+        if was_ready {
+            tracing::warn!(sandbox = %self.id, "{}: {}", self.describe(), self.live().durable.message);
+            self.emit(Change::Stopped);
+            self.save_soon();
+        }
+    }
+
+    /// The shim ended and nobody wanted that: what it owned is killed, so that nothing runs unseen.
+    pub(crate) async fn shim_died(self: &Arc<Self>) {
+        let pid = self.live().shim_pid;
+        self.no_longer_ready(format!("its shim (pid {pid}) ended unexpectedly"));
+        self.live().shim = None;
+        self.forget_shim();
+        for container in self.all_containers() {
+            if container.may_run() {
+                self.lose(&container, &format!("the shim of its pod (pid {pid}) ended unexpectedly")).await;
+            }
+        }
+    }
+
+    fn handle(self: &Arc<Self>, event: ShimEvent) {
+        match event {
+            ShimEvent::ContainerExited(id, end) => {
+                let container = self.live().containers.get(&id).cloned();
+                if let Some(container) = container {
+                    container.ended(&end);
+                }
+            }
+            ShimEvent::ExecExited(exit) => {
+                let waiter = self.live().execs.remove(&exit.exec);
+                if let Some(waiter) = waiter {
+                    // Who gave up waiting needs no answer.
+                    drop(waiter.send(exit.end));
+                }
+            }
+            ShimEvent::PauseExited => self.no_longer_ready("its pause process ended unexpectedly".into()),
+            ShimEvent::ShimGone => {}
+        }
+    }
+}
+
+fn lost_exit(why: &str) -> Exit {
+    Exit {
+        code: KILLED,
+        finished_at_nanos: now_nanos(),
+        oom_killed: false,
+        message: format!("{why}; what was left of it was killed"),
+        reason: "ShimGone".into(),
+    }
+}
+
+async fn watch(sandbox: Arc<Sandbox>, mut events: mpsc::Receiver<ShimEvent>) {
+    while let Some(event) = events.recv().await {
+        if matches!(event, ShimEvent::ShimGone) {
+            break;
+        }
+        sandbox.handle(event);
+    }
+    if !sandbox.live().shim_ends && !sandbox.regained().await {
+        sandbox.shim_died().await;
+    }
+}
+
+impl Sandbox {
+    /// Whether only the connection was lost. On success another watch listens.
+    async fn regained(self: &Arc<Self>) -> bool {
+        for _ in 0..RECONNECTS {
+            match Box::pin(self.reconnect()).await {
+                Ok(regained) => return regained,
+                Err(error) => tracing::warn!(sandbox = %self.id, %error, "the shim could not be reached; trying again"),
+            }
+            tokio::time::sleep(RECONNECT_PAUSE).await;
+        }
+        false
+    }
+}

@@ -1,0 +1,121 @@
+//! The mounts of a container: those that every container has, those of the pod, and those asked for.
+
+use std::path::{Component, Path, PathBuf};
+
+use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder, Mount as OciMount};
+
+use super::Input;
+use crate::error::EngineError;
+use crate::model::{IdMapping, Mount, MountSource, NamespaceMode, Propagation};
+
+/// All mounts, in the order in which they are made.
+pub(super) fn mounts(input: &Input) -> Result<Vec<OciMount>, EngineError> {
+    let asked = &input.config.mounts;
+    let replaced = |destination: &Path| {
+        let by = |mount: &Mount| normal(&mount.destination);
+        let dev = asked.iter().any(|mount| by(mount) == Path::new("/dev"));
+        asked.iter().any(|mount| by(mount) == destination) || (dev && destination.starts_with("/dev/"))
+    };
+    let mut all: Vec<OciMount> =
+        defaults(input).into_iter().chain(of_the_pod(input)).filter(|mount| !replaced(mount.destination())).collect();
+    let mut own = asked.iter().map(asked_for).collect::<Result<Vec<_>, _>>()?;
+    // Parents first, whatever the order they came in; the sort is stable.
+    own.sort_by_key(|mount| mount.destination().components().count());
+    all.extend(own);
+    Ok(all)
+}
+
+fn mount(destination: impl Into<PathBuf>, kind: &str, source: impl Into<PathBuf>, options: &[&str]) -> OciMount {
+    let mut mount = OciMount::default();
+    mount
+        .set_destination(destination.into())
+        .set_typ(Some(kind.to_owned()))
+        .set_source(Some(source.into()))
+        .set_options(Some(options.iter().map(|o| (*o).to_owned()).collect()));
+    mount
+}
+
+fn defaults(input: &Input) -> Vec<OciMount> {
+    let access = if input.config.security.privileged { "rw" } else { "ro" };
+    vec![
+        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
+        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access]),
+        mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", access]),
+    ]
+}
+
+fn of_the_pod(input: &Input) -> Vec<OciMount> {
+    let shm = match input.sandbox_config.namespaces.ipc {
+        NamespaceMode::Node => Path::new("/dev/shm"),
+        NamespaceMode::Pod | NamespaceMode::Container | NamespaceMode::Target(_) => &input.shm_dir,
+    };
+    let access = if input.config.security.readonly_rootfs { "ro" } else { "rw" };
+    let file = |name: &str| {
+        mount(Path::new("/etc").join(name), "bind", input.sandbox_dir.join(name), &["rbind", "rprivate", access])
+    };
+    vec![
+        mount("/dev/shm", "bind", shm, &["rbind", "rprivate", "nosuid", "noexec", "nodev", "rw"]),
+        file("hostname"),
+        file("hosts"),
+        file("resolv.conf"),
+    ]
+}
+
+fn asked_for(asked: &Mount) -> Result<OciMount, EngineError> {
+    let MountSource::Host(source) = &asked.source else {
+        return Err(EngineError::Invalid(format!(
+            "mount {}: image volumes are not supported; use a volume of another kind",
+            asked.destination.display()
+        )));
+    };
+    let mut options = vec!["rbind", propagation(asked.propagation)];
+    options.extend(match (asked.readonly, asked.recursive_readonly) {
+        (_, true) => ["rro"].as_slice(),
+        (true, false) => ["ro"].as_slice(),
+        (false, false) => ["rw"].as_slice(),
+    });
+    if !asked.uid_mappings.is_empty() {
+        options.push("ridmap");
+    }
+    let mut made = mount(normal(&asked.destination), "bind", source, &options);
+    if !asked.uid_mappings.is_empty() {
+        made.set_uid_mappings(Some(id_mappings(&asked.uid_mappings)));
+        made.set_gid_mappings(Some(id_mappings(&asked.gid_mappings)));
+    }
+    Ok(made)
+}
+
+fn propagation(propagation: Propagation) -> &'static str {
+    match propagation {
+        Propagation::Private => "rprivate",
+        Propagation::HostToContainer => "rslave",
+        Propagation::Bidirectional => "rshared",
+    }
+}
+
+/// Mappings as the specification writes them.
+pub(super) fn id_mappings(mappings: &[IdMapping]) -> Vec<LinuxIdMapping> {
+    let one = |mapping: &IdMapping| {
+        LinuxIdMappingBuilder::default()
+            .host_id(mapping.host_id)
+            .container_id(mapping.container_id)
+            .size(mapping.length)
+            .build()
+            // It has defaults for all, so nothing can be missing.
+            .unwrap_or_default()
+    };
+    mappings.iter().map(one).collect()
+}
+
+/// Without `.`, doubled and trailing slashes. `..` was refused before.
+fn normal(path: &Path) -> PathBuf {
+    path.components().filter(|c| !matches!(c, Component::CurDir)).collect()
+}

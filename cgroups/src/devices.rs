@@ -78,7 +78,8 @@ impl Rule {
         };
         let number = |n: Option<u32>| n.map_or_else(|| "*".to_owned(), |n| n.to_string());
         let letters = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')];
-        let access: String = letters.iter().filter(|(bit, _)| self.access & bit != 0).map(|(_, letter)| letter).collect();
+        let access: String =
+            letters.iter().filter(|(bit, _)| self.access & bit != 0).map(|(_, letter)| letter).collect();
         format!("{kind} {}:{} {access}", number(self.major), number(self.minor))
     }
 }
@@ -96,7 +97,8 @@ pub(crate) fn with_defaults(rules: &[LinuxDeviceCgroup]) -> Result<Vec<Rule>, Er
     let Some((first, rest)) = rules.split_first().filter(|(first, _)| !first.allow && first.is_everything()) else {
         return Ok(rules);
     };
-    let defaults = DEFAULTS.iter().map(|&(kind, major, minor, access)| Rule { allow: true, kind, major, minor, access });
+    let defaults =
+        DEFAULTS.iter().map(|&(kind, major, minor, access)| Rule { allow: true, kind, major, minor, access });
     Ok(std::iter::once(*first).chain(defaults).chain(rest.iter().copied()).collect())
 }
 
@@ -164,7 +166,8 @@ fn block(rule: &Rule) -> Result<Vec<BpfInstruction>, Error> {
     for (at, test) in tests.iter_mut().enumerate() {
         if matches!(test.code, JUMP_EQUAL | JUMP_NOT_EQUAL) {
             // Past the tests that follow and the two instructions of the decision.
-            test.offset = i16::try_from(length - at - 1 + 2).map_err(|_| Error::Invalid("too many tests".to_owned()))?;
+            test.offset =
+                i16::try_from(length - at - 1 + 2).map_err(|_| Error::Invalid("too many tests".to_owned()))?;
         }
     }
     tests.extend([instruction(SET, 0, 0, i32::from(rule.allow)), instruction(EXIT, 0, 0, 0)]);

@@ -32,8 +32,11 @@ impl Hierarchy {
     /// If nothing is mounted or mountinfo can not be read.
     pub fn detect() -> Result<Self, Error> {
         let path = Path::new("/proc/self/mountinfo");
-        let text = std::fs::read(path)
-            .map_err(|cause| Error::File { step: "read".to_owned(), path: path.to_owned(), cause })?;
+        let text = std::fs::read(path).map_err(|cause| Error::File {
+            step: "read".to_owned(),
+            path: path.to_owned(),
+            cause,
+        })?;
         Self::parse(&String::from_utf8_lossy(&text)).ok_or(Error::NoHierarchy)
     }
 
@@ -45,7 +48,8 @@ impl Hierarchy {
             match kind {
                 "cgroup2" => v2 = v2.or(Some(mount_point)),
                 "cgroup" => {
-                    let controllers: Vec<String> = options.split(',').filter(|o| is_controller(o)).map(str::to_owned).collect();
+                    let controllers: Vec<String> =
+                        options.split(',').filter(|o| is_controller(o)).map(str::to_owned).collect();
                     // A second mount of the same tree (as in a container) adds nothing.
                     if !v1.iter().any(|seen| seen.controllers == controllers) {
                         v1.push(V1Mount { mount_point, root, controllers });
@@ -90,8 +94,10 @@ impl V1Mount {
 }
 
 fn is_controller(option: &str) -> bool {
-    !matches!(option, "rw" | "ro" | "noprefix" | "clone_children" | "xattr" | "cpuset_v2_mode" | "favordynmods" | "nofavordynmods")
-        && !option.starts_with("release_agent=")
+    !matches!(
+        option,
+        "rw" | "ro" | "noprefix" | "clone_children" | "xattr" | "cpuset_v2_mode" | "favordynmods" | "nofavordynmods"
+    ) && !option.starts_with("release_agent=")
 }
 
 /// Root, mount point, type and super options of a line.

@@ -12,7 +12,8 @@ pub fn expand_slice(slice: &str) -> Result<String, Error> {
     if name == "-" {
         return Ok("/".to_owned());
     }
-    if name.is_empty() || name.split('-').any(str::is_empty) || name.contains('/') || name.chars().any(char::is_control) {
+    if name.is_empty() || name.split('-').any(str::is_empty) || name.contains('/') || name.chars().any(char::is_control)
+    {
         return Err(invalid());
     }
     let ends = name.match_indices('-').map(|(at, _)| at).chain([name.len()]);
@@ -51,7 +52,10 @@ mod tests {
 
     #[test]
     fn expands() {
-        assert_eq!(expand_slice("kubepods-burstable-pod1_2.slice").unwrap(), "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice");
+        assert_eq!(
+            expand_slice("kubepods-burstable-pod1_2.slice").unwrap(),
+            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice"
+        );
         assert_eq!(expand_slice("-.slice").unwrap(), "/");
         assert_eq!(systemd_path("a-b.slice:podwright:c1").unwrap(), "/a.slice/a-b.slice/podwright-c1.scope");
         assert_eq!(systemd_path("-.slice:p:c").unwrap(), "/p-c.scope");
@@ -60,7 +64,17 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_unit() {
-        for bad in ["", "a", "a:b", "a.slice:b:", "a--b.slice:p:c", "x/y.slice:p:c", "-a.slice:p:c", "a.slice:p:../c", "a:b:c:d"] {
+        for bad in [
+            "",
+            "a",
+            "a:b",
+            "a.slice:b:",
+            "a--b.slice:p:c",
+            "x/y.slice:p:c",
+            "-a.slice:p:c",
+            "a.slice:p:../c",
+            "a:b:c:d",
+        ] {
             assert!(systemd_path(bad).is_err(), "{bad:?} was taken");
         }
     }

@@ -109,7 +109,8 @@ fn update_memory(cgroup: &Cgroup, memory: &LinuxMemory) -> Result<(), Error> {
 
 /// `memory.limit` must never exceed `memory.memsw.limit`: when both rise, the latter goes first.
 fn write_memory_limits(directory: &Path, limit: Option<i64>, swap: Option<i64>) -> Result<(), Error> {
-    let (limit_file, swap_file) = (directory.join("memory.limit_in_bytes"), directory.join("memory.memsw.limit_in_bytes"));
+    let (limit_file, swap_file) =
+        (directory.join("memory.limit_in_bytes"), directory.join("memory.memsw.limit_in_bytes"));
     let write_limit = || limit.map_or(Ok(()), |l| files::write(&limit_file, &l.to_string()));
     let write_swap = || match swap {
         // Without swap accounting the limit holds for memory alone, and there is nothing to write.

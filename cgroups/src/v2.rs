@@ -155,7 +155,12 @@ fn update_io(directory: &Path, block_io: &LinuxBlockIo) -> Result<(), Error> {
     ];
     for (key, list) in throttles {
         for device in list.iter().flatten() {
-            write(directory, "io", "io.max", &format!("{}:{} {key}={}", device.major(), device.minor(), device.rate()))?;
+            write(
+                directory,
+                "io",
+                "io.max",
+                &format!("{}:{} {key}={}", device.major(), device.minor(), device.rate()),
+            )?;
         }
     }
     Ok(())

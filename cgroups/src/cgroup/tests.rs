@@ -42,7 +42,10 @@ fn root_limits_are_written_and_raised_and_lowered() {
     for megabytes in [64, 256, 32] {
         let mut resources = LinuxResources::default();
         let (mut cpu, mut memory, mut pids) = (LinuxCpu::default(), LinuxMemory::default(), LinuxPids::default());
-        cpu.set_shares(Some(512)).set_quota(Some(megabytes * 1000)).set_period(Some(100_000)).set_cpus(Some("0".to_owned()));
+        cpu.set_shares(Some(512))
+            .set_quota(Some(megabytes * 1000))
+            .set_period(Some(100_000))
+            .set_cpus(Some("0".to_owned()));
         memory.set_limit(Some(megabytes << 20)).set_swap(Some(megabytes << 20));
         pids.set_limit(77);
         resources.set_cpu(Some(cpu)).set_memory(Some(memory)).set_pids(Some(pids));

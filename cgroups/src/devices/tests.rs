@@ -67,7 +67,11 @@ fn the_program_decides_as_the_rules_say() {
 
 #[test]
 fn root_the_kernel_takes_the_program() {
-    let rules = [deny_all(), rule(true, LinuxDeviceType::B, Some(8), None, "r"), rule(false, LinuxDeviceType::C, None, None, "w")];
+    let rules = [
+        deny_all(),
+        rule(true, LinuxDeviceType::B, Some(8), None, "r"),
+        rule(false, LinuxDeviceType::C, None, None, "w"),
+    ];
     let program = program(&with_defaults(&rules).unwrap()).unwrap();
     podwright_sys::load_device_program(&program).unwrap();
 }

@@ -88,6 +88,12 @@ impl ImageError {
         self
     }
 
+    /// Adds to the cause.
+    pub(crate) fn and(mut self, more: &str) -> Self {
+        self.cause = clip(format!("{}; {more}", self.cause));
+        self
+    }
+
     /// What a caller branches on.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {

@@ -8,10 +8,14 @@
 mod auth;
 mod config;
 mod error;
+mod hash;
 mod image;
+mod manifest;
 mod platform;
 mod progress;
+mod registry;
 mod store;
+mod tar;
 
 pub use auth::Auth;
 pub use config::{ImageConfig, Limits, Patience};

@@ -1,0 +1,42 @@
+//! The front end as a whole: what its services share, and how they are put on a server.
+
+use std::sync::Arc;
+
+use podwright_cri_api::v1::image_service_server::ImageServiceServer;
+use podwright_cri_api::v1::runtime_service_server::RuntimeServiceServer;
+use podwright_imageservice::ImageStore;
+use podwright_podsandbox::Engine;
+use tonic::transport::server::Router;
+
+use crate::host::Host;
+
+/// Largest message that is taken or sent, as other runtimes have it.
+pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
+
+/// The CRI front end. Clones share everything.
+#[derive(Clone)]
+pub struct Cri {
+    pub(crate) engine: Engine,
+    pub(crate) images: ImageStore,
+    pub(crate) host: Arc<dyn Host>,
+}
+
+impl Cri {
+    /// Builds the front end over an engine that has recovered and a store that is open.
+    #[must_use]
+    pub fn new(engine: Engine, images: ImageStore, host: Arc<dyn Host>) -> Self {
+        Self { engine, images, host }
+    }
+
+    /// Puts both services on a server.
+    #[must_use]
+    pub fn on(&self, mut server: tonic::transport::Server) -> Router {
+        let runtime = RuntimeServiceServer::new(self.clone())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let images = ImageServiceServer::new(self.clone())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        server.add_service(runtime).add_service(images)
+    }
+}

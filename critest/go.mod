@@ -1,4 +1,4 @@
-// Programs that the tests run, pinned here and built by `cargo xtask build-tools`.
+// Programs that the tests run, pinned here and built by `cargo xtask build`.
 module podwright.dev/critest
 
 go 1.26.2

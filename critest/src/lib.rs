@@ -1,1 +1,13 @@
-//! Tests of the whole live in tests/; this library is empty on purpose.
+//! What the tests of the whole share: a world (host, daemon, registry, image) and the CRI calls that tests make in it.
+//!
+//! The tests are in tests/; the demo and the benchmark, which use the same parts, in src/bin/.
+
+#![forbid(unsafe_code)]
+
+mod config;
+mod logs;
+mod world;
+
+pub use config::{Pod, container, host_port, linux, mount, pod_config, shell};
+pub use logs::{LogLine, read_log};
+pub use world::{World, WorldBuilder, with_world, with_world_of};

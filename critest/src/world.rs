@@ -1,0 +1,143 @@
+//! A daemon with a registry and an image in a host of its own, and the CRI calls of the tests.
+
+mod calls;
+
+use anyhow::{Context, Result};
+use podwright_cri_api::v1::image_service_client::ImageServiceClient;
+use podwright_cri_api::v1::runtime_service_client::RuntimeServiceClient;
+use podwright_testutil::{Census, Daemon, DaemonBuilder, Registry, TestHost, base};
+use tonic::transport::Channel;
+
+use crate::config::{host_port, pod_config};
+
+/// Largest message that clients take, as kubelet's.
+const MAX_MESSAGE_BYTES: usize = 16 << 20;
+
+/// A port of the host that the first pod has, so that tables for host ports exist before things are counted.
+const WARM_UP_PORT: i32 = 39_999;
+
+/// Host, daemon, registry and a pulled busybox.
+pub struct World {
+    /// RuntimeService.
+    pub runtime: RuntimeServiceClient<Channel>,
+    /// ImageService.
+    pub images: ImageServiceClient<Channel>,
+    /// The daemon.
+    pub daemon: Daemon,
+    /// The registry, in the daemon's host.
+    pub registry: Registry,
+    /// Reference of busybox; pulled.
+    pub image: String,
+    before: Census,
+}
+
+/// How a world is to be.
+#[derive(Debug, Clone, Default)]
+pub struct WorldBuilder {
+    daemon: DaemonBuilder,
+}
+
+impl WorldBuilder {
+    /// With this daemon.
+    #[must_use]
+    pub fn daemon(daemon: DaemonBuilder) -> Self {
+        Self { daemon }
+    }
+
+    /// Starts everything, pulls busybox, makes and removes a first pod, and counts what the host holds then.
+    ///
+    /// # Errors
+    /// A part does not start.
+    pub async fn start(self) -> Result<World> {
+        let host = TestHost::new()?;
+        let registry = Registry::start_in(&host)?;
+        let image = registry.push(&base::busybox()?, "busybox", "1")?;
+        let daemon = self.daemon.start_in(host)?;
+        daemon.trust(&registry)?;
+        let channel = daemon.channel().await?;
+        let mut world = World {
+            runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES),
+            images: ImageServiceClient::new(channel),
+            before: daemon.census()?,
+            daemon,
+            registry,
+            image,
+        };
+        let image = world.image.clone();
+        world.pull(&image).await?;
+        world.warm_up().await.context("making and removing a first pod")?;
+        world.before = world.daemon.census()?;
+        Ok(world)
+    }
+}
+
+impl World {
+    /// Connects again, after the daemon was started again.
+    ///
+    /// # Errors
+    /// The socket can not be reached.
+    pub async fn reconnect(&mut self) -> Result<()> {
+        let channel = self.daemon.channel().await?;
+        self.runtime = RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        self.images = ImageServiceClient::new(channel);
+        Ok(())
+    }
+
+    /// Counts anew what [`Self::nothing_left`] compares with; for tests that pull images.
+    ///
+    /// # Errors
+    /// Something can not be read.
+    pub fn count(&mut self) -> Result<()> {
+        self.before = self.daemon.census()?;
+        Ok(())
+    }
+
+    /// Removes all pods and compares the host with what it was.
+    ///
+    /// # Errors
+    /// A pod can not be removed, or something is left.
+    pub async fn nothing_left(&mut self) -> Result<()> {
+        for pod in self.pods().await? {
+            self.remove_pod(&pod.id).await?;
+        }
+        self.before.same_as(&self.daemon.census()?)
+    }
+
+    async fn warm_up(&mut self) -> Result<()> {
+        let mut config = pod_config(self.daemon.host(), "warm-up");
+        config.port_mappings.push(host_port(WARM_UP_PORT, 80));
+        let pod = self.run_pod(config).await?;
+        self.remove_pod(&pod.id).await
+    }
+}
+
+/// Runs a test in a world on the embedded network; see [`with_world_of`].
+pub fn with_world(test: impl AsyncFnOnce(&mut World) -> Result<()>) {
+    with_world_of(WorldBuilder::default(), test);
+}
+
+/// Runs a test in a world, removes the pods it left, and checks that nothing else is left.
+///
+/// # Panics
+/// The test failed: this is for tests. The daemon's log is shown then.
+#[allow(clippy::panic)]
+pub fn with_world_of(builder: WorldBuilder, test: impl AsyncFnOnce(&mut World) -> Result<()>) {
+    let outcome = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let outcome = outcome.context("making a tokio runtime").and_then(|runtime| {
+        runtime.block_on(async {
+            let mut world = builder.start().await?;
+            let outcome = async {
+                test(&mut world).await?;
+                world.nothing_left().await.context("after the test")
+            };
+            if let Err(error) = outcome.await {
+                // Here and not outside: the world is dropped while this panics, and shows the daemon's log.
+                panic!("{error:?}");
+            }
+            Ok(())
+        })
+    });
+    if let Err(error) = outcome {
+        panic!("{error:?}");
+    }
+}

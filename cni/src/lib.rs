@@ -1,1 +1,22 @@
-//! placeholder
+//! Pod networks: CNI plugins by the book, and the embedded default network, which needs none.
+//!
+//! Owns conflists, the running of plugins and their cached results, and the links, addresses, routes and nftables rules of
+//! embedded pods. Leaves to others: making and pinning network namespaces, and when a pod joins or leaves.
+
+#![forbid(unsafe_code)]
+
+mod config;
+mod embedded;
+mod error;
+mod files;
+mod host;
+mod netlink;
+mod networks;
+mod nft;
+mod plugins;
+mod request;
+
+pub use config::{EmbeddedConfig, NetworkMode, NetworksConfig, Prefix, PrefixError, Timeouts};
+pub use error::CniError;
+pub use networks::{LoadedNetwork, Networks, NetworksInfo};
+pub use request::{DnsSettings, NetworkKind, PodNetwork, PodRequest, PortMapping, Protocol};

@@ -1,0 +1,99 @@
+//! The thread that changes the host's network: it owns the netlink sockets and enters pods' namespaces, so that no worker of
+//! the async runtime is ever found in a foreign namespace. One thread suffices, as the kernel serves one change at a time.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::mpsc;
+
+use tokio::sync::oneshot;
+
+use crate::error::CniError;
+use crate::netlink::RouteSocket;
+use crate::nft::NftSocket;
+
+type Job = Box<dyn FnOnce(&mut HostNet) + Send>;
+
+/// Handle of the thread; it ends with the last handle.
+#[derive(Debug, Clone)]
+pub(crate) struct Host {
+    jobs: mpsc::Sender<Job>,
+}
+
+/// What the thread owns.
+#[derive(Debug)]
+pub(crate) struct HostNet {
+    /// Links, addresses, routes and neighbours.
+    pub(crate) route: RouteSocket,
+    /// nf_tables.
+    pub(crate) nft: NftSocket,
+    home: File,
+}
+
+impl Host {
+    /// Starts the thread in the caller's network namespace.
+    pub(crate) fn start() -> Result<Self, CniError> {
+        let (jobs, inbox) = mpsc::channel::<Job>();
+        let (ready, outcome) = mpsc::channel();
+        let body = move || match HostNet::open() {
+            Ok(mut net) => {
+                let _ = ready.send(Ok(()));
+                while let Ok(job) = inbox.recv() {
+                    job(&mut net);
+                }
+            }
+            Err(error) => {
+                let _ = ready.send(Err(error));
+            }
+        };
+        let failed = |source| kernel("starting", "the network thread", source);
+        std::thread::Builder::new().name("podwright-net".to_owned()).spawn(body).map_err(failed)?;
+        outcome.recv().map_err(|_| CniError::HostGone)?.map_err(failed)?;
+        Ok(Self { jobs })
+    }
+
+    /// Runs `job` on the thread. It runs to its end even if the caller gives up.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut HostNet) -> Result<T, CniError> + Send + 'static,
+    ) -> Result<T, CniError> {
+        let (answer, result) = oneshot::channel();
+        let boxed: Job = Box::new(move |net| {
+            let _ = answer.send(job(net));
+        });
+        self.jobs.send(boxed).map_err(|_| CniError::HostGone)?;
+        result.await.map_err(|_| CniError::HostGone)?
+    }
+}
+
+impl HostNet {
+    fn open() -> io::Result<Self> {
+        Ok(Self { route: RouteSocket::open()?, nft: NftSocket::open()?, home: File::open("/proc/thread-self/ns/net")? })
+    }
+
+    /// Opens a socket inside of another network namespace; the socket keeps belonging to it.
+    pub(crate) fn socket_in(&self, netns: BorrowedFd<'_>) -> io::Result<RouteSocket> {
+        podwright_sys::join_namespace(netns)?;
+        let socket = RouteSocket::open();
+        let mut back = podwright_sys::join_namespace(&self.home);
+        while back.is_err() {
+            // To go on in a pod's namespace would change the wrong network. There is no known way to come here.
+            tracing::error!("the network thread can not return to the host's namespace");
+            std::thread::sleep(std::time::Duration::from_secs(1));
+            back = podwright_sys::join_namespace(&self.home);
+        }
+        socket
+    }
+}
+
+/// Makes the error of a change that the kernel refused.
+pub(crate) fn kernel(operation: &'static str, object: impl Into<String>, source: io::Error) -> CniError {
+    let hint = match source.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+        Some(rustix::io::Errno::PERM | rustix::io::Errno::ACCESS) => ": CAP_NET_ADMIN is needed",
+        Some(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::PROTONOSUPPORT) => {
+            ": the kernel lacks a module (veth, nf_tables, nft_nat, nft_masq, nft_fib_inet)"
+        }
+        _ => "",
+    };
+    CniError::Kernel { operation, object: object.into(), hint, source }
+}

@@ -1,0 +1,281 @@
+//! The configuration: its keys, their defaults, and how a file and the flags become one.
+//!
+//! Every key has a default, so that the file need not exist. Unknown keys and values out of range are errors that point at
+//! their line. What the keys do is left to the crates that they configure.
+
+mod default_file;
+mod values;
+
+use std::path::{Path, PathBuf};
+
+use podwright_cni::{NetworkMode, Prefix};
+use serde::{Deserialize, Serialize};
+
+pub use default_file::DEFAULT_FILE;
+pub use values::{CgroupDriverChoice, ListenAddress, LogFormat, LogLevel, Mtu, Positive};
+
+/// Everything that can be configured. Tables and keys of the TOML file carry the same names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Records, images and writable layers.
+    pub root: PathBuf,
+    /// Sockets and pids; may be lost at a reboot.
+    pub state: PathBuf,
+    /// Where the CRI is served.
+    pub listen: ListenAddress,
+    /// The shim's binary; empty: beside podwrightd, then `/usr/libexec/podwright/podwright-shim`.
+    pub shim: PathBuf,
+    /// Logs of the daemon itself.
+    pub log: LogConfig,
+    /// Control groups.
+    pub cgroup: CgroupConfig,
+    /// Pod networks.
+    pub network: NetworkConfig,
+    /// Images and registries.
+    pub images: ImagesConfig,
+    /// Pods.
+    pub pods: PodsConfig,
+    /// How long a stop waits for calls in flight, in seconds.
+    pub drain_seconds: Positive,
+}
+
+/// Logs of the daemon itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// Least level that is written.
+    pub level: LogLevel,
+    /// Form of a line.
+    pub format: LogFormat,
+}
+
+/// Control groups.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CgroupConfig {
+    /// Who makes them. Must be what kubelet has as `cgroupDriver`.
+    pub driver: CgroupDriverChoice,
+}
+
+/// Pod networks.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NetworkConfig {
+    /// Which network new pods get.
+    pub mode: NetworkMode,
+    /// Plugins.
+    pub cni: CniConfig,
+    /// The embedded network.
+    pub embedded: EmbeddedConfig,
+}
+
+/// CNI plugins.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CniConfig {
+    /// Directories with conflists, in order.
+    pub conf_dirs: Vec<PathBuf>,
+    /// Directories with plugins, in order.
+    pub bin_dirs: Vec<PathBuf>,
+    /// Time limit of one ADD or DEL with all its plugins, in seconds.
+    pub timeout_seconds: Positive,
+}
+
+/// The embedded network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EmbeddedConfig {
+    /// IPv4 range of the pods; absent: a free /16 of 10.192.0.0/10.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipv4_pool: Option<Prefix>,
+    /// IPv6 range of the pods; absent: a unique local /64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipv6_pool: Option<Prefix>,
+    /// Whether pods get IPv6 addresses.
+    pub ipv6: bool,
+    /// MTU of the pods' links, in bytes; absent: that of the default route.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<Mtu>,
+}
+
+/// Images and registries.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImagesConfig {
+    /// Directory of `<host>/hosts.toml` files, as containerd reads them.
+    pub hosts_dir: PathBuf,
+    /// Docker's `config.json` with credentials; empty: none.
+    pub docker_config: PathBuf,
+    /// References of images that are never collected.
+    pub pinned: Vec<String>,
+    /// Layers that one pull downloads at a time.
+    pub downloads_per_pull: Positive,
+    /// Layers that all pulls together download at a time.
+    pub downloads_total: Positive,
+    /// Largest layer after decompression, in MiB.
+    pub max_layer_mebibytes: Positive,
+}
+
+/// Pods.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PodsConfig {
+    /// Where network namespaces are pinned for CNI plugins.
+    pub netns_dir: PathBuf,
+    /// Resolver configuration of pods that bring none.
+    pub resolv_conf: PathBuf,
+    /// Size of a pod's /dev/shm, in MiB.
+    pub shm_mebibytes: Positive,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            root: "/var/lib/podwright".into(),
+            state: "/run/podwright".into(),
+            listen: ListenAddress::default(),
+            shim: PathBuf::new(),
+            log: LogConfig::default(),
+            cgroup: CgroupConfig::default(),
+            network: NetworkConfig::default(),
+            images: ImagesConfig::default(),
+            pods: PodsConfig::default(),
+            drain_seconds: Positive::of(30),
+        }
+    }
+}
+
+impl Default for CniConfig {
+    fn default() -> Self {
+        Self {
+            conf_dirs: vec!["/etc/cni/net.d".into()],
+            bin_dirs: vec!["/opt/cni/bin".into(), "/usr/lib/cni".into()],
+            timeout_seconds: Positive::of(100),
+        }
+    }
+}
+
+impl Default for EmbeddedConfig {
+    fn default() -> Self {
+        Self { ipv4_pool: None, ipv6_pool: None, ipv6: true, mtu: None }
+    }
+}
+
+impl Default for ImagesConfig {
+    fn default() -> Self {
+        Self {
+            hosts_dir: "/etc/podwright/certs.d".into(),
+            docker_config: PathBuf::new(),
+            pinned: Vec::new(),
+            downloads_per_pull: Positive::of(4),
+            downloads_total: Positive::of(8),
+            max_layer_mebibytes: Positive::of(64 << 10),
+        }
+    }
+}
+
+impl Default for PodsConfig {
+    fn default() -> Self {
+        Self { netns_dir: "/run/netns".into(), resolv_conf: "/etc/resolv.conf".into(), shm_mebibytes: Positive::of(64) }
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can not be read.
+    #[error("cannot read the configuration {path}; name another file with --config, or none to run on defaults")]
+    Read {
+        /// Path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// The file says something that can not be.
+    #[error("{path}:{line}:{column}: {message}\n{excerpt}")]
+    Invalid {
+        /// Path.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column in characters, from 1.
+        column: usize,
+        /// What is wrong.
+        message: String,
+        /// The line, and a mark under the place.
+        excerpt: String,
+    },
+    /// A path is relative.
+    #[error("{key} is {path:?}; give an absolute path, as the daemon's working directory is /")]
+    RelativePath {
+        /// Key.
+        key: &'static str,
+        /// Value.
+        path: PathBuf,
+    },
+}
+
+impl Config {
+    /// Reads a file that must exist.
+    ///
+    /// # Errors
+    /// It can not be read, or a key or value is wrong; the error points at the line.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
+        let config = Self::parse(path, &text)?;
+        config.check_paths()?;
+        Ok(config)
+    }
+
+    /// Reads the text of a file; `path` is for messages only.
+    ///
+    /// # Errors
+    /// A key or value is wrong; the error points at the line.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|error| {
+            let offset = error.span().map_or(0, |span| span.start);
+            let (line, column, excerpt) = locate(text, offset);
+            ConfigError::Invalid { path: path.to_owned(), line, column, message: error.message().to_owned(), excerpt }
+        })
+    }
+
+    /// Refuses relative paths, in which the daemon would find something else after a change of directory.
+    ///
+    /// # Errors
+    /// Names the first key with one.
+    pub fn check_paths(&self) -> Result<(), ConfigError> {
+        let single = [
+            ("root", &self.root),
+            ("state", &self.state),
+            ("shim", &self.shim),
+            ("images.hosts_dir", &self.images.hosts_dir),
+            ("images.docker_config", &self.images.docker_config),
+            ("pods.netns_dir", &self.pods.netns_dir),
+            ("pods.resolv_conf", &self.pods.resolv_conf),
+        ];
+        let conf_dirs = self.network.cni.conf_dirs.iter().map(|dir| ("network.cni.conf_dirs", dir));
+        let bin_dirs = self.network.cni.bin_dirs.iter().map(|dir| ("network.cni.bin_dirs", dir));
+        let mut all = single.into_iter().chain(conf_dirs).chain(bin_dirs);
+        match all.find(|(_, path)| !path.as_os_str().is_empty() && !path.is_absolute()) {
+            Some((key, path)) => Err(ConfigError::RelativePath { key, path: path.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Line and column of a byte offset, and the line with a mark under it.
+fn locate(text: &str, offset: usize) -> (usize, usize, String) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let column = before.get(start..).unwrap_or_default().chars().count() + 1;
+    let content = text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
+    let gutter = line.to_string();
+    let excerpt = format!("{gutter} | {content}\n{} | {}^", " ".repeat(gutter.len()), " ".repeat(column - 1));
+    (line, column, excerpt)
+}
+
+#[cfg(test)]
+mod tests;

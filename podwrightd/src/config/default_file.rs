@@ -1,0 +1,71 @@
+//! The commented file that `podwrightd config default` prints. A test holds it against the defaults.
+
+/// A configuration in which every key has its default. Keys whose default is "absent" stand in comments.
+pub const DEFAULT_FILE: &str = r#"# Configuration of podwrightd. Every key may be left out; what stands here is the default.
+# Check a changed file with: podwrightd config check FILE
+
+# Records, images and writable layers.
+root = "/var/lib/podwright"
+# Sockets and pids. May be lost at a reboot.
+state = "/run/podwright"
+# Where the CRI is served: kubelet's --container-runtime-endpoint.
+listen = "unix:///run/podwright/podwright.sock"
+# The shim's binary. Empty: beside podwrightd, then /usr/libexec/podwright/podwright-shim.
+shim = ""
+# How long a stop (SIGTERM) waits for calls in flight, in seconds.
+drain_seconds = 30
+
+[log]
+# error, warn, info, debug or trace.
+level = "info"
+# text (for people) or json (one object a line).
+format = "text"
+
+[cgroup]
+# auto, cgroupfs or systemd. Must be what kubelet has as cgroupDriver; kubelet asks us for it since 1.31.
+# auto takes systemd where it runs the machine on cgroup v2.
+driver = "auto"
+
+[network]
+# auto: the embedded network until a kubelet sends UpdateRuntimeConfig, CNI plugins from then on.
+# embedded: always our own network. cni: always plugins; nodes of a cluster want this.
+mode = "auto"
+
+[network.cni]
+# Directories with conflists; the first valid file in lexical order is used, and read again when it changes.
+conf_dirs = ["/etc/cni/net.d"]
+# Directories with plugins.
+bin_dirs = ["/opt/cni/bin", "/usr/lib/cni"]
+# Time limit of one ADD or DEL with all its plugins, in seconds.
+timeout_seconds = 100
+
+[network.embedded]
+# Address ranges of the pods. Absent: a /16 of 10.192.0.0/10 that no route of the host overlaps, and a unique local /64.
+#ipv4_pool = "10.200.0.0/16"
+#ipv6_pool = "fd00:10:200::/64"
+# Whether pods get IPv6 addresses, where the kernel can.
+ipv6 = true
+# MTU of the pods' links, in bytes. Absent: that of the link with the default route.
+#mtu = 1500
+
+[images]
+# Directory of <host>/hosts.toml files (mirrors, CAs, headers), as containerd reads them.
+hosts_dir = "/etc/podwright/certs.d"
+# Docker's config.json, for credentials where a pull brings none. Empty: none. Credential helpers are not executed.
+docker_config = ""
+# References of images that are never collected.
+pinned = []
+# Layers that one pull, and all pulls together, download at a time.
+downloads_per_pull = 4
+downloads_total = 8
+# Largest layer after decompression, in MiB.
+max_layer_mebibytes = 65536
+
+[pods]
+# Where network namespaces are pinned for CNI plugins.
+netns_dir = "/run/netns"
+# Resolver configuration of pods that bring none.
+resolv_conf = "/etc/resolv.conf"
+# Size of a pod's /dev/shm, in MiB.
+shm_mebibytes = 64
+"#;

@@ -1,0 +1,115 @@
+//! Limits of a scope, as systemd's properties; see `systemd.resource-control(5)`.
+
+use podwright_cgroups::weight_of_shares;
+use podwright_podsandbox::model::Resources;
+use zbus::zvariant::Value;
+
+/// systemd's word for "no limit".
+const INFINITY: u64 = u64::MAX;
+/// The kernel's default period of a CPU quota.
+const DEFAULT_PERIOD_MICROS: u64 = 100_000;
+/// systemd rounds quotas to this.
+const QUOTA_GRAIN_MICROS: u64 = 10_000;
+
+/// Limits of a scope. `None` leaves systemd's default, and an update leaves what is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ScopeLimits {
+    memory_max_bytes: Option<u64>,
+    memory_swap_max_bytes: Option<u64>,
+    cpu_weight: Option<u64>,
+    cpu_quota_per_second_micros: Option<u64>,
+    tasks_max: Option<u64>,
+}
+
+impl From<&Resources> for ScopeLimits {
+    fn from(resources: &Resources) -> Self {
+        let memory = resources.memory_limit_bytes.filter(|bytes| *bytes != 0);
+        let swap = resources.memory_swap_limit_bytes.filter(|bytes| *bytes != 0);
+        Self {
+            memory_max_bytes: memory.map(bytes_or_infinity),
+            memory_swap_max_bytes: swap.and_then(|total| swap_alone(total, memory)),
+            cpu_weight: resources.cpu_shares.filter(|shares| *shares != 0).map(weight_of_shares),
+            cpu_quota_per_second_micros: resources.cpu_quota_micros.filter(|quota| *quota != 0).map(|quota| {
+                per_second(quota, resources.cpu_period_micros.filter(|p| *p != 0).unwrap_or(DEFAULT_PERIOD_MICROS))
+            }),
+            tasks_max: resources.pids_limit.filter(|limit| *limit > 0).map(bytes_or_infinity),
+        }
+    }
+}
+
+impl ScopeLimits {
+    pub(super) fn properties(&self) -> Vec<(&'static str, Value<'static>)> {
+        [
+            ("MemoryMax", self.memory_max_bytes),
+            ("MemorySwapMax", self.memory_swap_max_bytes),
+            ("CPUWeight", self.cpu_weight),
+            ("CPUQuotaPerSecUSec", self.cpu_quota_per_second_micros),
+            ("TasksMax", self.tasks_max),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, Value::from(value?))))
+        .collect()
+    }
+}
+
+fn bytes_or_infinity(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(INFINITY)
+}
+
+/// The CRI counts memory and swap together, systemd swap alone.
+fn swap_alone(total: i64, memory: Option<i64>) -> Option<u64> {
+    match memory {
+        _ if total < 0 => Some(INFINITY),
+        Some(memory) if memory > 0 => u64::try_from(total.saturating_sub(memory)).ok(),
+        _ => None,
+    }
+}
+
+/// A quota per period as one per second, rounded up to what systemd keeps.
+fn per_second(quota: i64, period_micros: u64) -> u64 {
+    let Ok(quota) = u64::try_from(quota) else { return INFINITY };
+    let micros = quota.saturating_mul(1_000_000) / period_micros;
+    micros.div_ceil(QUOTA_GRAIN_MICROS).saturating_mul(QUOTA_GRAIN_MICROS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_become_properties_in_systemds_units() {
+        let limits = ScopeLimits::from(&Resources {
+            memory_limit_bytes: Some(64 << 20),
+            memory_swap_limit_bytes: Some(96 << 20),
+            cpu_shares: Some(1024),
+            cpu_quota_micros: Some(25_000),
+            cpu_period_micros: Some(50_000),
+            pids_limit: Some(10),
+            ..Resources::default()
+        });
+        let expected = ScopeLimits {
+            memory_max_bytes: Some(64 << 20),
+            memory_swap_max_bytes: Some(32 << 20),
+            cpu_weight: Some(100),
+            cpu_quota_per_second_micros: Some(500_000),
+            tasks_max: Some(10),
+        };
+        assert_eq!(limits, expected);
+        assert_eq!(limits.properties().len(), 5);
+    }
+
+    #[test]
+    fn what_is_unlimited_or_not_asked_for_is_said_so() {
+        let unlimited = Resources { cpu_quota_micros: Some(-1), memory_limit_bytes: Some(-1), ..Resources::default() };
+        let limits = ScopeLimits::from(&unlimited);
+        assert_eq!((limits.cpu_quota_per_second_micros, limits.memory_max_bytes), (Some(INFINITY), Some(INFINITY)));
+        let none = Resources { cpu_shares: Some(0), memory_limit_bytes: Some(0), pids_limit: Some(0), ..Resources::default() };
+        assert!(ScopeLimits::from(&none).properties().is_empty());
+    }
+
+    #[test]
+    fn quotas_round_up_and_do_not_overflow() {
+        assert_eq!(per_second(1_001, 100_000), 20_000);
+        assert_eq!(per_second(i64::MAX, 1_000), u64::MAX / 1_000 / QUOTA_GRAIN_MICROS * QUOTA_GRAIN_MICROS + QUOTA_GRAIN_MICROS);
+    }
+}

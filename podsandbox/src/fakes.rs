@@ -1,1 +1,288 @@
-//! In-memory ports: a small world that can be asked what is left in it.
+//! In-memory ports: a small world that behaves like a node and can be asked what is left in it. For the tests of this crate
+//! and, with the feature `fakes`, of front ends.
+//!
+//! The first argument of a command says what it does: `true` and `false` end at once, `missing` and `forbidden` can not be
+//! executed, `sleep` runs until a signal, `stubborn` until SIGKILL, `immortal` for ever. In an exec, `echo` prints its
+//! arguments, `flood` prints as many bytes as its argument says, `daemon` ends and leaves its stdout open.
+
+mod shim;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use podwright_types::{ContainerId, SandboxId};
+use tokio::sync::mpsc;
+
+use crate::config::Ports;
+use crate::model::NetworkStatus;
+use crate::ports::{
+    Cgroups, Image, ImageConfig, Images, LaunchShim, Network, NetworkKind, NetworkRequest, PortError, Shim, ShimEvent,
+    Shims,
+};
+use crate::util::lock;
+
+use shim::{FakeShim, ShimWorld};
+
+/// Events that a fake shim may be ahead of its listener.
+const EVENTS: usize = 64;
+
+/// A node without a kernel. Clones are the same node.
+#[derive(Clone, Default)]
+pub struct World {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    shims: BTreeMap<SandboxId, ShimWorld>,
+    addresses: BTreeMap<SandboxId, NetworkStatus>,
+    cgroups: BTreeSet<String>,
+    holds: BTreeMap<String, String>,
+    images: HashMap<String, Image>,
+    cni: bool,
+    failing: BTreeSet<String>,
+    calls: Vec<String>,
+    pids: i32,
+}
+
+impl World {
+    /// A world with the image `busybox` and an embedded network.
+    #[must_use]
+    pub fn new() -> Self {
+        let world = Self::default();
+        world.add_image("busybox", ImageConfig { cmd: vec!["sleep".into()], ..ImageConfig::default() });
+        world
+    }
+
+    /// The ports that lead into it.
+    #[must_use]
+    pub fn ports(&self) -> Ports {
+        let world = Arc::new(self.clone());
+        Ports { network: world.clone(), images: world.clone(), shims: world.clone(), cgroups: world }
+    }
+
+    /// Adds an image.
+    pub fn add_image(&self, reference: &str, config: ImageConfig) {
+        let digits: String = reference.bytes().map(|b| format!("{b:02x}")).collect();
+        let id = format!("sha256:{digits:0<64}");
+        let image =
+            Image { id: id.clone(), reference: reference.into(), config, layers: vec![PathBuf::from("/layer")] };
+        let mut state = lock(&self.state);
+        state.images.insert(reference.into(), image.clone());
+        state.images.insert(id, image);
+    }
+
+    /// Gives new pods a network of plugins.
+    pub fn use_cni(&self) {
+        lock(&self.state).cni = true;
+    }
+
+    /// Lets a port's method fail from now on: `network.setup`, `shim.start_container` and so on.
+    pub fn fail(&self, method: &str) {
+        lock(&self.state).failing.insert(method.into());
+    }
+
+    /// Lets all methods work again.
+    pub fn heal(&self) {
+        lock(&self.state).failing.clear();
+    }
+
+    /// What was called that changes something, in order.
+    #[must_use]
+    pub fn calls(&self) -> Vec<String> {
+        lock(&self.state).calls.clone()
+    }
+
+    /// Ends a shim as `kill -9` does; its containers live on in their cgroups.
+    pub fn kill_shim(&self, sandbox: &SandboxId) {
+        let shim = lock(&self.state).shims.remove(sandbox);
+        if let Some(shim) = shim {
+            shim.tell(&ShimEvent::ShimGone);
+        }
+    }
+
+    /// Ends all shims without a word, and forgets what a kernel forgets at a restart.
+    pub fn reboot(&self) {
+        let mut state = lock(&self.state);
+        state.shims.clear();
+        state.cgroups.clear();
+    }
+
+    /// Ends a container's program by itself.
+    pub fn exit(&self, container: &ContainerId, code: i32) {
+        for shim in lock(&self.state).shims.values_mut() {
+            shim.end(container, code);
+        }
+    }
+
+    /// Ends the pause process of a pod.
+    pub fn kill_pause(&self, sandbox: &SandboxId) {
+        if let Some(shim) = lock(&self.state).shims.get(sandbox) {
+            shim.tell(&ShimEvent::PauseExited);
+        }
+    }
+
+    /// A shim that no record knows.
+    pub fn add_shim(&self, sandbox: &SandboxId) {
+        lock(&self.state).shims.insert(sandbox.clone(), ShimWorld::new(1));
+    }
+
+    /// Everything that is there and would not be on a fresh node.
+    #[must_use]
+    pub fn left_over(&self) -> Vec<String> {
+        let state = lock(&self.state);
+        let shims = state.shims.keys().map(|id| format!("shim {id}"));
+        let addresses = state.addresses.keys().map(|id| format!("address of {id}"));
+        let cgroups = state.cgroups.iter().map(|path| format!("cgroup {path}"));
+        let holds = state.holds.keys().map(|id| format!("image held by {id}"));
+        shims.chain(addresses).chain(cgroups).chain(holds).collect()
+    }
+
+    fn call(&self, method: &str, object: &str) -> Result<(), PortError> {
+        let mut state = lock(&self.state);
+        state.calls.push(format!("{method} {object}"));
+        if state.failing.contains(method) {
+            return Err(PortError::Failed(format!("{method} of {object}: it was told to fail")));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Network for World {
+    fn kind_for_new_pods(&self) -> NetworkKind {
+        if lock(&self.state).cni { NetworkKind::Cni } else { NetworkKind::Embedded }
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if lock(&self.state).failing.contains("network.ready") { Err("it was told to fail".into()) } else { Ok(()) }
+    }
+
+    async fn setup(&self, request: &NetworkRequest) -> Result<NetworkStatus, PortError> {
+        self.call("network.setup", request.sandbox.as_str())?;
+        if request.netns.fd.is_none() {
+            return Err(PortError::Failed("no network namespace was given".into()));
+        }
+        let mut state = lock(&self.state);
+        let next = u8::try_from(state.addresses.len() % 250).unwrap_or_default() + 2;
+        let fresh = NetworkStatus { addresses: vec![std::net::Ipv4Addr::new(10, 0, 0, next).into()] };
+        Ok(state.addresses.entry(request.sandbox.clone()).or_insert(fresh).clone())
+    }
+
+    async fn teardown(&self, request: &NetworkRequest) -> Result<(), PortError> {
+        self.call("network.teardown", request.sandbox.as_str())?;
+        let mut state = lock(&self.state);
+        if request.kind == NetworkKind::Embedded && state.shims.contains_key(&request.sandbox) {
+            return Err(PortError::Failed("the network namespace is still there".into()));
+        }
+        state.addresses.remove(&request.sandbox);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Images for World {
+    async fn resolve(&self, reference: &str) -> Result<Image, PortError> {
+        self.call("images.resolve", reference)?;
+        let text = || format!("image {reference}: it is not here; pull it first");
+        lock(&self.state).images.get(reference).cloned().ok_or_else(|| PortError::NotFound(text()))
+    }
+
+    fn hold(&self, image_id: &str, holder: &str) {
+        lock(&self.state).holds.insert(holder.into(), image_id.into());
+    }
+
+    fn release(&self, holder: &str) {
+        lock(&self.state).holds.remove(holder);
+    }
+}
+
+#[async_trait]
+impl Cgroups for World {
+    fn pod_parent(&self, parent: &str, sandbox: &SandboxId) -> Result<String, PortError> {
+        let path = if parent.is_empty() { format!("/podwright/{sandbox}") } else { parent.to_owned() };
+        if !path.starts_with('/') {
+            return Err(PortError::Invalid(format!("cgroup parent {parent:?}: it does not begin with a slash")));
+        }
+        if parent.is_empty() {
+            lock(&self.state).cgroups.insert(path.clone());
+        }
+        Ok(path)
+    }
+
+    fn container_path(&self, pod_parent: &str, container: &ContainerId) -> String {
+        format!("{pod_parent}/{container}")
+    }
+
+    fn shim_path(&self, pod_parent: &str, sandbox: &SandboxId) -> String {
+        format!("{pod_parent}/podwright-shim-{sandbox}")
+    }
+
+    async fn kill_and_remove(&self, path: &str) -> Result<(), PortError> {
+        self.call("cgroups.kill_and_remove", path)?;
+        lock(&self.state).cgroups.remove(path);
+        Ok(())
+    }
+
+    async fn remove_pod_parent(&self, pod_parent: &str) -> Result<(), PortError> {
+        self.call("cgroups.remove_pod_parent", pod_parent)?;
+        let mut state = lock(&self.state);
+        let below = format!("{pod_parent}/");
+        if state.cgroups.iter().any(|path| path.starts_with(&below)) {
+            return Err(PortError::Failed(format!("cgroup {pod_parent}: it is not empty")));
+        }
+        state.cgroups.remove(pod_parent);
+        Ok(())
+    }
+
+    async fn place(&self, _: &str, _: i32) -> Result<(), PortError> {
+        Ok(())
+    }
+}
+
+type Connection = (Arc<dyn Shim>, mpsc::Receiver<ShimEvent>);
+
+#[async_trait]
+impl Shims for World {
+    async fn launch(&self, request: &LaunchShim) -> Result<Connection, PortError> {
+        self.call("shims.launch", request.sandbox.as_str())?;
+        {
+            let mut state = lock(&self.state);
+            state.pids += 1;
+            let pid = state.pids;
+            state.cgroups.insert(request.cgroup_path.clone());
+            state.shims.entry(request.sandbox.clone()).or_insert_with(|| ShimWorld::new(pid));
+        }
+        self.connection(&request.sandbox).ok_or_else(|| PortError::Unavailable("the shim is gone".into()))
+    }
+
+    async fn connect(&self, sandbox: &SandboxId) -> Result<Option<Connection>, PortError> {
+        if lock(&self.state).failing.contains("shims.connect") {
+            return Err(PortError::Unavailable(format!("shim of {sandbox}: it was told not to answer")));
+        }
+        Ok(self.connection(sandbox))
+    }
+
+    async fn remove_remains(&self, sandbox: &SandboxId) -> Result<(), PortError> {
+        self.call("shims.remove_remains", sandbox.as_str())
+    }
+
+    async fn list(&self) -> Result<Vec<SandboxId>, PortError> {
+        Ok(lock(&self.state).shims.keys().cloned().collect())
+    }
+}
+
+impl World {
+    fn connection(&self, sandbox: &SandboxId) -> Option<Connection> {
+        let (sender, receiver) = mpsc::channel(EVENTS);
+        lock(&self.state).shims.get_mut(sandbox)?.listen(sender);
+        Some((Arc::new(FakeShim { world: self.clone(), sandbox: sandbox.clone() }), receiver))
+    }
+
+    fn with_shim<T>(&self, sandbox: &SandboxId, work: impl FnOnce(&mut ShimWorld) -> T) -> Result<T, PortError> {
+        let text = || format!("shim of {sandbox}: it is gone");
+        lock(&self.state).shims.get_mut(sandbox).map(work).ok_or_else(|| PortError::Unavailable(text()))
+    }
+}

@@ -1,1 +1,173 @@
+use super::*;
+use crate::model::{Mount, MountSource, NamespaceModes, UserSpec};
 
+fn input(config: ContainerConfig) -> Input {
+    Input {
+        config: Arc::new(ContainerConfig {
+            name: "c".into(),
+            image: "busybox".into(),
+            command: vec!["sh".into()],
+            ..config
+        }),
+        sandbox: SandboxId::from_random([1; 32]),
+        sandbox_config: Arc::new(SandboxConfig { name: "p".into(), ..SandboxConfig::default() }),
+        image: ImageConfig::default(),
+        sandbox_dir: "/pod".into(),
+        shm_dir: "/shm".into(),
+        cgroup_path: "/podwright/x/c".into(),
+        hostname: "p".into(),
+    }
+}
+
+fn spec(config: ContainerConfig) -> Spec {
+    serde_json::from_str(&generate(&input(config)).unwrap()).unwrap()
+}
+
+fn mount(destination: &str) -> Mount {
+    Mount {
+        destination: destination.into(),
+        source: MountSource::Host("/src".into()),
+        readonly: true,
+        recursive_readonly: false,
+        propagation: Propagation::HostToContainer,
+        selinux_relabel: false,
+        uid_mappings: vec![],
+        gid_mappings: vec![],
+    }
+}
+
+fn destinations(spec: &Spec) -> Vec<String> {
+    spec.mounts().iter().flatten().map(|m| m.destination().display().to_string()).collect()
+}
+
+#[test]
+fn a_plain_container_has_the_usual_mounts() {
+    let spec = spec(ContainerConfig::default());
+    let usual = [
+        "/proc",
+        "/dev",
+        "/dev/pts",
+        "/dev/mqueue",
+        "/sys",
+        "/sys/fs/cgroup",
+        "/dev/shm",
+        "/etc/hostname",
+        "/etc/hosts",
+        "/etc/resolv.conf",
+    ];
+    assert_eq!(destinations(&spec), usual);
+    assert!(spec.hostname().is_none());
+}
+
+#[test]
+fn mounts_asked_for_replace_ours_and_parents_come_first() {
+    let config = ContainerConfig {
+        mounts: vec![mount("/data/deep/er"), mount("/etc/hosts/"), mount("/data")],
+        ..ContainerConfig::default()
+    };
+    let spec = spec(config);
+    let all = destinations(&spec);
+    assert_eq!(all.iter().filter(|d| *d == "/etc/hosts").count(), 1);
+    let place = |wanted: &str| all.iter().position(|d| d == wanted).unwrap();
+    assert!(place("/data") < place("/data/deep/er"));
+    let data = spec.mounts().as_ref().unwrap()[place("/data")].options().clone().unwrap();
+    assert_eq!(data, ["rbind", "rslave", "ro"]);
+    assert_eq!(spec.linux().as_ref().unwrap().rootfs_propagation().as_deref(), Some("rslave"));
+}
+
+#[test]
+fn mounting_over_dev_leaves_out_what_is_below() {
+    let spec = spec(ContainerConfig { mounts: vec![mount("/dev")], ..ContainerConfig::default() });
+    assert!(!destinations(&spec).iter().any(|d| d.starts_with("/dev/")));
+}
+
+#[test]
+fn the_user_is_left_to_be_looked_up() {
+    let name = |user: UserSpec| {
+        let security = SecurityConfig { user, supplemental_groups: vec![7], ..SecurityConfig::default() };
+        let spec = spec(ContainerConfig { security, ..ContainerConfig::default() });
+        let user = spec.process().as_ref().unwrap().user().clone();
+        assert_eq!(user.additional_gids().as_deref(), Some([7].as_slice()));
+        user.username().clone().unwrap()
+    };
+    assert_eq!(name(UserSpec::FromImage), "0");
+    assert_eq!(name(UserSpec::Id { uid: 5, gid: None }), "5");
+    assert_eq!(name(UserSpec::Id { uid: 5, gid: Some(6) }), "5:6");
+    assert_eq!(name(UserSpec::Name { name: "www".into(), gid: Some(6) }), "www:6");
+}
+
+#[test]
+fn privileged_means_unmasked_unfiltered_and_writable() {
+    let security = SecurityConfig {
+        privileged: true,
+        masked_paths: vec!["/proc/kcore".into()],
+        readonly_paths: vec!["/proc/sys".into()],
+        seccomp: Seccomp::RuntimeDefault,
+        ..SecurityConfig::default()
+    };
+    assert_eq!(seccomp(&security), Seccomp::Unconfined);
+    let spec = spec(ContainerConfig { security, ..ContainerConfig::default() });
+    let linux = spec.linux().clone().unwrap();
+    assert_eq!(linux.masked_paths().as_deref(), Some([].as_slice()));
+    assert_eq!(linux.readonly_paths().as_deref(), Some([].as_slice()));
+    assert!(linux.resources().as_ref().unwrap().devices().as_ref().unwrap()[0].allow());
+    let sys = spec.mounts().iter().flatten().find(|m| m.destination().as_os_str() == "/sys").unwrap().clone();
+    assert!(sys.options().as_ref().unwrap().contains(&"rw".to_owned()));
+}
+
+#[test]
+fn a_seccomp_profile_that_is_not_there_is_named() {
+    let security =
+        SecurityConfig { seccomp: Seccomp::Localhost("/nonexistent/p.json".into()), ..SecurityConfig::default() };
+    let error = generate(&input(ContainerConfig { security, ..ContainerConfig::default() })).unwrap_err();
+    assert!(matches!(&error, EngineError::Invalid(text) if text.contains("/nonexistent/p.json")));
+}
+
+#[test]
+fn annotations_are_only_ours() {
+    let config = ContainerConfig {
+        annotations: [("io.kubernetes.cri.sandbox-id".into(), "evil".into()), ("run.oci.x".into(), "evil".into())]
+            .into(),
+        ..ContainerConfig::default()
+    };
+    let written = spec(config).annotations().clone().unwrap();
+    assert!(written.values().all(|value| value != "evil"));
+    assert_eq!(written["io.kubernetes.cri.container-type"], "container");
+}
+
+#[test]
+fn namespaces_follow_the_pod() {
+    let plan = |modes: NamespaceModes, pid_mode: NamespaceMode| {
+        let pod = SandboxConfig { namespaces: modes, ..SandboxConfig::default() };
+        namespace_plan(&pod, &ContainerConfig { pid_mode, ..ContainerConfig::default() })
+    };
+    let own = plan(NamespaceModes::default(), NamespaceMode::Container);
+    assert_eq!((own.network, own.pid), (NamespaceChoice::Pod, PidPlan::Own));
+    let shared = NamespaceModes { pid: NamespaceMode::Pod, ..NamespaceModes::default() };
+    assert_eq!(plan(shared, NamespaceMode::Pod).pid, PidPlan::Pod);
+    let host =
+        NamespaceModes { network: NamespaceMode::Node, ipc: NamespaceMode::Node, pid: NamespaceMode::Node, user: None };
+    let host = plan(host, NamespaceMode::Node);
+    assert_eq!(
+        (host.network, host.uts, host.ipc, host.pid.clone()),
+        (NamespaceChoice::Host, NamespaceChoice::Host, NamespaceChoice::Host, PidPlan::Host)
+    );
+    assert!(!namespaces(&host).iter().any(|n| n.typ() == LinuxNamespaceType::Network));
+}
+
+#[test]
+fn other_limits_keep_the_device_rules() {
+    let before = spec(ContainerConfig::default());
+    let text = serde_json::to_string(&before).unwrap();
+    let limits = Resources { cpu_shares: Some(99), ..Resources::default() };
+    let after: Spec = serde_json::from_str(&with_resources(&text, &limits).unwrap()).unwrap();
+    let rules = |spec: &Spec| spec.linux().as_ref().unwrap().resources().as_ref().unwrap().devices().clone();
+    assert_eq!(rules(&before), rules(&after));
+    assert!(serde_json::to_string(&after).unwrap().contains("\"shares\":99"));
+}
+
+#[test]
+fn without_a_command_there_is_no_container() {
+    let config = ContainerConfig { image: "busybox".into(), ..ContainerConfig::default() };
+    assert!(process::args(&config, &ImageConfig::default()).is_err());
+}

@@ -1,0 +1,65 @@
+//! What is wrong on disk is put aside and never stops the start.
+
+use super::*;
+use crate::SandboxFilter;
+use crate::model::SandboxState;
+
+fn damage(change: impl Fn(&Path)) -> (Node, Daemon, SandboxId) {
+    let node = Node::new();
+    let daemon = node.start();
+    let id = daemon.sandbox("a");
+    let container = daemon.running(&id, "c", "sleep");
+    daemon.crash();
+    let _ = container;
+    change(&node.disk.path().join("root/sandboxes").join(id.as_str()).join("record.json"));
+    let daemon = node.start();
+    (node, daemon, id)
+}
+
+fn put_aside(change: impl Fn(&Path)) {
+    let (node, daemon, _) = damage(change);
+    assert!(daemon.engine.sandboxes(&SandboxFilter::default()).is_empty());
+    assert!(daemon.report.notes.iter().any(|note| note.contains("put aside")), "{:?}", daemon.report.notes);
+    assert_eq!(entries(&node.disk.path().join("root/quarantine")).len(), 1);
+    assert!(!node.world.left_over().iter().any(|left| left.starts_with("shim ")), "{:?}", node.world.left_over());
+    daemon.sandbox("a");
+}
+
+#[test]
+fn a_torn_record_is_put_aside() {
+    put_aside(|path| {
+        let bytes = std::fs::read(path).unwrap();
+        std::fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+    });
+}
+
+#[test]
+fn a_record_of_another_version_is_put_aside() {
+    put_aside(|path| {
+        let text = std::fs::read_to_string(path).unwrap().replace("\"version\":1", "\"version\":2");
+        std::fs::write(path, text).unwrap();
+    });
+}
+
+#[test]
+fn an_empty_record_is_put_aside() {
+    put_aside(|path| std::fs::write(path, b"").unwrap());
+}
+
+#[test]
+fn a_directory_without_a_record_goes() {
+    let (node, daemon, _) = damage(|path| std::fs::remove_file(path).unwrap());
+    assert!(daemon.engine.sandboxes(&SandboxFilter::default()).is_empty());
+    assert!(entries(&node.disk.path().join("root/sandboxes")).is_empty());
+}
+
+#[test]
+fn strange_files_between_the_records_do_not_matter() {
+    let (node, daemon, id) = damage(|path| {
+        std::fs::write(path.with_extension("tmp"), b"half").unwrap();
+        std::fs::write(path.parent().unwrap().parent().unwrap().join("stray"), b"x").unwrap();
+    });
+    assert_eq!(daemon.engine.sandbox(&id).unwrap().state, SandboxState::Ready);
+    daemon.run(daemon.engine.remove_sandbox(&id)).unwrap();
+    assert_eq!(node.world.left_over(), Vec::<String>::new());
+}

@@ -1,0 +1,236 @@
+use std::time::Duration;
+
+use super::*;
+use crate::events::{Change, Subject};
+use crate::model::SandboxState;
+use crate::{EngineError, SandboxFilter};
+
+#[test]
+fn a_sandbox_comes_and_goes_without_a_trace() {
+    let node = Node::new();
+    let daemon = node.start();
+    let id = daemon.sandbox("a");
+    let snapshot = daemon.engine.sandbox(&id).unwrap();
+    assert_eq!((snapshot.state, snapshot.network.addresses.len()), (SandboxState::Ready, 1));
+    daemon.run(daemon.engine.stop_sandbox(&id)).unwrap();
+    assert_eq!(daemon.engine.sandbox(&id).unwrap().state, SandboxState::NotReady);
+    assert_eq!(node.world.left_over(), Vec::<String>::new());
+    daemon.run(daemon.engine.remove_sandbox(&id)).unwrap();
+    assert!(matches!(daemon.engine.sandbox(&id), Err(EngineError::NotFound(_))));
+    node.assert_empty("removal");
+}
+
+#[test]
+fn the_hosts_network_needs_no_network() {
+    let node = Node::new();
+    node.world.fail("network.ready");
+    let daemon = node.start();
+    let id = daemon.run(daemon.engine.run_sandbox(host_pod("a"))).unwrap();
+    assert!(daemon.engine.sandbox(&id).unwrap().network.addresses.is_empty());
+    daemon.run(daemon.engine.remove_sandbox(&id)).unwrap();
+    assert!(!node.world.calls().iter().any(|call| call.starts_with("network.")));
+    node.assert_empty("removal");
+}
+
+#[test]
+fn the_same_request_gets_the_same_id() {
+    let node = Node::new();
+    let daemon = node.start();
+    let (one, two, three) = daemon.run(async {
+        tokio::join!(
+            daemon.engine.run_sandbox(pod("a")),
+            daemon.engine.run_sandbox(pod("a")),
+            daemon.engine.run_sandbox(pod("a"))
+        )
+    });
+    let id = one.unwrap();
+    assert_eq!((&id, &id), (&two.unwrap(), &three.unwrap()));
+    assert_eq!(daemon.sandbox("a"), id);
+    assert_eq!(daemon.engine.sandboxes(&SandboxFilter::default()).len(), 1);
+    let calls = node.world.calls();
+    assert_eq!(calls.iter().filter(|call| call.starts_with("shims.launch")).count(), 1);
+}
+
+#[test]
+fn another_request_under_the_same_key_is_told_the_id() {
+    let node = Node::new();
+    let daemon = node.start();
+    let id = daemon.sandbox("a");
+    let other = SandboxConfig { hostname: "x".into(), ..pod("a") };
+    let error = daemon.run(daemon.engine.run_sandbox(other.clone())).unwrap_err();
+    assert!(matches!(&error, EngineError::AlreadyExists(text) if text.contains(id.as_str())), "{error}");
+    daemon.run(daemon.engine.remove_sandbox(&id)).unwrap();
+    daemon.run(daemon.engine.run_sandbox(other)).unwrap();
+}
+
+#[test]
+fn a_caller_that_goes_away_changes_nothing() {
+    let node = Node::new();
+    let daemon = node.start();
+    let id = daemon.run(async {
+        let gone = tokio::time::timeout(Duration::ZERO, daemon.engine.run_sandbox(pod("a"))).await;
+        assert!(gone.is_err());
+        daemon.engine.run_sandbox(pod("a")).await.unwrap()
+    });
+    assert_eq!(daemon.engine.sandboxes(&SandboxFilter::default()).len(), 1);
+    daemon.run(async {
+        drop(tokio::time::timeout(Duration::ZERO, daemon.engine.remove_sandbox(&id)).await);
+        daemon.engine.remove_sandbox(&id).await.unwrap();
+    });
+    node.assert_empty("a removal whose caller went away");
+}
+
+#[test]
+fn stopping_and_removing_what_is_not_there_is_fine() {
+    let node = Node::new();
+    let daemon = node.start();
+    let id = SandboxId::from_random([1; 32]);
+    daemon.run(daemon.engine.stop_sandbox(&id)).unwrap();
+    daemon.run(daemon.engine.remove_sandbox(&id)).unwrap();
+    let id = ContainerId::from_random([1; 32]);
+    daemon.run(daemon.engine.stop_container(&id, Duration::ZERO)).unwrap();
+    daemon.run(daemon.engine.remove_container(&id)).unwrap();
+}
+
+#[test]
+fn an_unready_network_is_told_before_anything_is_made() {
+    let node = Node::new();
+    let daemon = node.start();
+    node.world.fail("network.ready");
+    let error = daemon.run(daemon.engine.run_sandbox(pod("a"))).unwrap_err();
+    assert!(matches!(error, EngineError::Unavailable(_)), "{error}");
+    node.assert_empty("a sandbox without a network");
+}
+
+#[test]
+fn a_bad_cgroup_parent_leaves_nothing() {
+    let node = Node::new();
+    let daemon = node.start();
+    let config = SandboxConfig { cgroup_parent: "x.slice".into(), ..pod("a") };
+    assert!(matches!(daemon.run(daemon.engine.run_sandbox(config)), Err(EngineError::Invalid(_))));
+    node.assert_empty("a bad cgroup parent");
+}
+
+#[test]
+fn a_network_that_can_not_be_given_back_is_tried_again() {
+    let node = Node::new();
+    let daemon = node.start();
+    let id = daemon.sandbox("a");
+    node.world.fail("network.teardown");
+    let error = daemon.run(daemon.engine.stop_sandbox(&id)).unwrap_err();
+    assert!(error.to_string().contains("address"), "{error}");
+    assert_eq!(daemon.engine.sandbox(&id).unwrap().state, SandboxState::NotReady);
+    assert!(daemon.run(daemon.engine.stop_sandbox(&id)).is_err());
+    node.world.heal();
+    daemon.run(daemon.engine.stop_sandbox(&id)).unwrap();
+    daemon.run(daemon.engine.remove_sandbox(&id)).unwrap();
+    node.assert_empty("a late success");
+}
+
+#[test]
+fn the_background_finishes_what_failed() {
+    let node = Node::new();
+    let daemon = node.start();
+    let id = daemon.sandbox("a");
+    let mut events = daemon.engine.events();
+    node.world.fail("network.teardown");
+    daemon.run(daemon.engine.remove_sandbox(&id)).unwrap_err();
+    node.world.heal();
+    daemon.run(async { while events.recv().await.unwrap().change != Change::Deleted {} });
+    node.assert_empty("a retry in the background");
+}
+
+#[test]
+fn a_dead_shim_makes_the_pod_not_ready_and_kills_its_containers() {
+    let node = Node::new();
+    let daemon = node.start();
+    let id = daemon.sandbox("a");
+    let container = daemon.running(&id, "c", "sleep");
+    node.world.kill_shim(&id);
+    let exit = daemon.ended(&container);
+    assert_eq!((exit.code, exit.reason.as_str()), (137, "ShimGone"));
+    let snapshot = daemon.engine.sandbox(&id).unwrap();
+    assert_eq!(snapshot.state, SandboxState::NotReady);
+    assert!(snapshot.message.contains("shim"), "{}", snapshot.message);
+    daemon.run(daemon.engine.remove_sandbox(&id)).unwrap();
+    node.assert_empty("the death of a shim");
+}
+
+#[test]
+fn a_dead_pause_process_makes_the_pod_not_ready() {
+    let node = Node::new();
+    let daemon = node.start();
+    let mut events = daemon.engine.events();
+    let mut config = pod("a");
+    config.namespaces.pid = NamespaceMode::Pod;
+    let id = daemon.run(daemon.engine.run_sandbox(config)).unwrap();
+    node.world.kill_pause(&id);
+    daemon.run(async { while events.recv().await.unwrap().change != Change::Stopped {} });
+    assert_eq!(daemon.engine.sandbox(&id).unwrap().state, SandboxState::NotReady);
+}
+
+#[test]
+fn events_are_numbered_and_carry_the_state() {
+    let node = Node::new();
+    let daemon = node.start();
+    let mut events = daemon.engine.events();
+    let id = daemon.sandbox("a");
+    let container = daemon.running(&id, "c", "sleep");
+    daemon.run(daemon.engine.remove_sandbox(&id)).unwrap();
+    let mut seen = Vec::new();
+    let mut last = 0;
+    while let Ok(event) = events.try_recv() {
+        assert_eq!(event.sequence, last + 1);
+        last = event.sequence;
+        seen.push(match &event.subject {
+            Subject::Sandbox(s) => (s.id.as_str() == id.as_str(), "pod", event.change),
+            Subject::Container(c) => (c.id == container, "container", event.change),
+        });
+    }
+    let of = |kind| seen.iter().filter(|(_, k, _)| *k == kind).map(|(_, _, c)| *c).collect::<Vec<_>>();
+    assert!(seen.iter().all(|(ours, ..)| *ours));
+    assert_eq!(of("pod"), [Change::Created, Change::Started, Change::Stopped, Change::Deleted]);
+    assert_eq!(of("container"), [Change::Created, Change::Started, Change::Stopped, Change::Deleted]);
+}
+
+#[test]
+fn the_timeline_tells_the_steps() {
+    let node = Node::new();
+    let daemon = node.start();
+    let id = daemon.sandbox("a");
+    daemon.running(&id, "c", "sleep");
+    let steps: Vec<String> = daemon.engine.timeline(&id).unwrap().into_iter().map(|entry| entry.step).collect();
+    assert_eq!(steps.first().map(String::as_str), Some("record"));
+    assert!(steps.iter().any(|step| step == "network"), "{steps:?}");
+    assert_eq!(steps.last().map(String::as_str), Some("container c: process"));
+}
+
+#[test]
+fn lists_are_filtered() {
+    let node = Node::new();
+    let daemon = node.start();
+    let labelled = SandboxConfig { labels: [("app".into(), "x".into())].into(), ..pod("a") };
+    let a = daemon.run(daemon.engine.run_sandbox(labelled)).unwrap();
+    let b = daemon.sandbox("b");
+    daemon.run(daemon.engine.stop_sandbox(&b)).unwrap();
+    let ids = |filter: SandboxFilter| -> Vec<SandboxId> {
+        daemon.engine.sandboxes(&filter).into_iter().map(|s| s.id).collect()
+    };
+    let by_label = SandboxFilter { labels: [("app".into(), "x".into())].into(), ..SandboxFilter::default() };
+    assert_eq!(ids(by_label), std::slice::from_ref(&a));
+    assert_eq!(ids(SandboxFilter { state: Some(SandboxState::NotReady), ..SandboxFilter::default() }), [b]);
+    assert_eq!(ids(SandboxFilter { id: Some(a.clone()), ..SandboxFilter::default() }), [a]);
+}
+
+#[test]
+fn directories_are_closed_to_others() {
+    use std::os::unix::fs::PermissionsExt;
+    let node = Node::new();
+    let daemon = node.start();
+    let id = daemon.sandbox("a");
+    let mode = |path: &str| std::fs::metadata(node.disk.path().join(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode("root/sandboxes"), 0o700);
+    assert_eq!(mode(&format!("root/sandboxes/{id}")), 0o700);
+    assert_eq!(mode(&format!("root/sandboxes/{id}/record.json")), 0o600);
+    assert_eq!(mode("root"), 0o711);
+}

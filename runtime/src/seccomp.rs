@@ -44,7 +44,9 @@ pub enum SeccompError {
     #[error("the seccomp profile uses SCMP_ACT_NOTIFY, for which no agent can be connected; use another action")]
     NotifyUnsupported,
     /// The profile is for other machines.
-    #[error("the seccomp profile names no architecture of this machine ({native}); add it or leave `architectures` out")]
+    #[error(
+        "the seccomp profile names no architecture of this machine ({native}); add it or leave `architectures` out"
+    )]
     ForeignArchitecture {
         /// Name of this machine's architecture.
         native: &'static str,

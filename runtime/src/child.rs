@@ -1,0 +1,138 @@
+//! What every child does alike: its first steps after the clone, and its last before the program.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use oci_spec::runtime::{Process, Spec};
+use podwright_sys::{make_all_cloexec_from, reset_signals};
+
+use crate::error::{Failure, Step};
+use crate::launch::{CgroupEntry, SeccompChoice, UserLookup};
+use crate::lsm::Labels;
+use crate::message::{self, Message};
+use crate::privileges;
+use crate::program::{self, Program};
+use crate::root::Root;
+use crate::seccomp::{self, Filter};
+use crate::streams;
+use crate::user::{self, Request};
+
+/// Largest seccomp profile that is read, in bytes.
+const MAX_PROFILE_BYTES: u64 = 4 << 20;
+
+/// Runs a child's part; tells the failure; never returns.
+pub(crate) fn run(socket: &OwnedFd, part: impl FnOnce() -> Result<(), Failure>) -> ! {
+    match catch_unwind(AssertUnwindSafe(part)) {
+        Ok(Ok(())) => podwright_sys::exit_now(0),
+        Ok(Err(failure)) => message::send_failure(socket, failure),
+        Err(_) => {
+            message::send_failure(socket, Failure::because("start", "the process", "a bug; its panic is on stderr"))
+        }
+    }
+    podwright_sys::exit_now(1)
+}
+
+/// A session of its own, default signals, and a place in its cgroup.
+pub(crate) fn begin(socket: &OwnedFd, cgroup: CgroupEntry<'_>) -> Result<(), Failure> {
+    let what = || "the process";
+    reset_signals().step("reset the signals of", what)?;
+    rustix::process::setsid().step("make a session for", what)?;
+    match cgroup {
+        CgroupEntry::Inherit => Ok(()),
+        // With v2 it was cloned into its cgroup.
+        CgroupEntry::Join(cgroup) if cgroup.hierarchy().is_v2() => Ok(()),
+        CgroupEntry::Join(cgroup) => cgroup.join().map_err(|error| {
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            Failure::because("join the cgroup", cgroup.path(), format_args!("{error}{cause}"))
+        }),
+        CgroupEntry::Deferred => wait_for_release(socket),
+    }
+}
+
+fn wait_for_release(socket: &OwnedFd) -> Result<(), Failure> {
+    let what = || "the release of the process";
+    message::send(socket, &Message::Waiting, &[]).step("ask for", what)?;
+    match podwright_sys::receive_packet(socket, &mut [0; 16]).step("wait for", what)?.length {
+        0 => Err(Failure::because("wait for", what(), "the caller went away")),
+        _ => Ok(()),
+    }
+}
+
+/// Things of the host that the last steps need.
+pub(crate) struct Finish {
+    filter: Option<Filter>,
+    labels: Labels,
+}
+
+impl Finish {
+    /// Reads and compiles, in the host's mount namespace.
+    pub(crate) fn prepare(spec: &Spec, process: &Process, choice: &SeccompChoice) -> Result<Self, Failure> {
+        Ok(Self { filter: filter(spec, process, choice)?, labels: Labels::prepare(process)? })
+    }
+
+    /// Looks the user up, drops privileges, executes. Returns only with a failure.
+    pub(crate) fn execute(
+        self,
+        root: Root,
+        process: &Process,
+        lookup: UserLookup,
+        make_directory: bool,
+        socket: &OwnedFd,
+    ) -> Result<(), Failure> {
+        let found = user::look_up(&root, &request(process, lookup))?;
+        message::send(socket, &Message::Resolved(found.user.clone()), &[]).step("tell", || "the user")?;
+        program::change_directory(&root, process.cwd(), make_directory)?;
+        drop(root);
+        let program = Program::prepare(process, found.home.as_deref())?;
+        streams::give_to(found.user.uid)?;
+        privileges::set_limits(process.rlimits().as_deref().unwrap_or_default())?;
+        make_all_cloexec_from(3).step("close", || "the descriptors of the daemon")?;
+        message::send(socket, &Message::Executing, &[]).step("tell", || "the start of the program")?;
+        self.labels.write()?;
+        privileges::drop_to(process, &found.user, self.filter.as_ref())?;
+        Err(program.execute())
+    }
+}
+
+fn request(process: &Process, lookup: UserLookup) -> Request<'_> {
+    let user = process.user();
+    Request {
+        name: user.username().as_deref().filter(|name| !name.is_empty()),
+        uid: user.uid(),
+        gid: user.gid(),
+        additional: user.additional_gids().as_deref().unwrap_or_default(),
+        merge: lookup.merge_groups,
+    }
+}
+
+fn filter(spec: &Spec, process: &Process, choice: &SeccompChoice) -> Result<Option<Filter>, Failure> {
+    let bounding = process.capabilities().as_ref().and_then(|sets| sets.bounding().clone()).unwrap_or_default();
+    let (name, profile) = match choice {
+        SeccompChoice::FromSpec => match spec.linux().as_ref().and_then(|linux| linux.seccomp().clone()) {
+            None => return Ok(None),
+            Some(profile) => ("of the specification".to_owned(), Ok(profile)),
+        },
+        SeccompChoice::RuntimeDefault => ("RuntimeDefault".to_owned(), seccomp::runtime_default(&bounding)),
+        SeccompChoice::Profile(path) => {
+            let json = read_profile(path)?;
+            let release = rustix::system::uname().release().to_string_lossy().into_owned();
+            (path.display().to_string(), seccomp::parse_profile(&json, &bounding, &release))
+        }
+    };
+    let compiled = profile.and_then(|profile| seccomp::compile(&profile));
+    compiled.map(Some).map_err(|error| Failure::because("use the seccomp profile", name, error))
+}
+
+fn read_profile(path: &std::path::Path) -> Result<Vec<u8>, Failure> {
+    let host = rustix::fs::open("/", rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty());
+    let host = Root::new(host.step("open", || "/")?);
+    let missing = || Failure::because("read the seccomp profile", path.display(), "there is no such file on this host");
+    host.read(path, MAX_PROFILE_BYTES)?.ok_or_else(missing)
+}
+
+/// Sends a line for the log; if nobody listens, nobody misses it.
+pub(crate) fn warn(socket: impl AsFd, text: Option<String>) {
+    if let Some(text) = text {
+        let _ = message::send(socket, &Message::Warning(text), &[]);
+    }
+}

@@ -1,0 +1,37 @@
+//! A further process in a running container: joins what the first one has, and executes.
+
+use std::os::fd::OwnedFd;
+
+use podwright_sys::join_process_namespaces;
+use rustix::fs::{Mode, OFlags};
+use rustix::thread::ThreadNameSpaceType;
+
+use crate::child::{self, Finish};
+use crate::error::{Failure, Step};
+use crate::launch::{ExecLaunch, Stdio};
+use crate::root::Root;
+use crate::{privileges, streams};
+
+/// The whole way. Returns only with a failure.
+pub(crate) fn run(launch: ExecLaunch<'_>, socket: &OwnedFd) -> Result<(), Failure> {
+    let process = launch.process;
+    child::begin(socket, launch.cgroup)?;
+    if let Some(score) = process.oom_score_adj() {
+        child::warn(socket, privileges::set_oom_score(score)?);
+    }
+    let null = streams::open_null()?;
+    let finish = Finish::prepare(launch.spec, process, &launch.seccomp)?;
+    let all = ThreadNameSpaceType::NETWORK
+        | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
+        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
+        | ThreadNameSpaceType::CONTROL_GROUP
+        | ThreadNameSpaceType::MOUNT;
+    join_process_namespaces(launch.init, all).step("join", || "the container's namespaces; does it still run?")?;
+    let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let root = Root::new(root.step("open", || "the root file system")?);
+    match &launch.stdio {
+        Stdio::Fds(fds) => streams::place(fds, &null)?,
+        Stdio::Terminal => drop(streams::make_terminal(&root, process, socket)?),
+    }
+    finish.execute(root, process, launch.user_lookup, false, socket)
+}

@@ -1,0 +1,169 @@
+//! What a caller asks for: a container, a process beside it, the namespaces of a pod.
+
+use std::collections::BTreeMap;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use oci_spec::runtime::{Process, Spec};
+use podwright_cgroups::Cgroup;
+
+/// Where the root file system of a container comes from.
+#[derive(Debug, Clone)]
+pub enum RootfsPlan {
+    /// Layers under a writable directory, put together by overlayfs.
+    Layers {
+        /// Directories, the topmost first.
+        layers: Vec<PathBuf>,
+        /// Directory with `upper` and `work` (made if missing); `None` for a root that nothing can write to.
+        writable: Option<PathBuf>,
+    },
+    /// A directory that is there already.
+    Directory(PathBuf),
+}
+
+/// How a root file system is put together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RootfsMethod {
+    /// As a detached mount where the kernel can (Linux 6.8), else attached.
+    #[default]
+    Auto,
+    /// By mount(2) in the container's mount namespace.
+    Attached,
+}
+
+/// One kind of namespace of a container.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Namespace<'fd> {
+    /// The caller's.
+    #[default]
+    Host,
+    /// A new one.
+    New,
+    /// That of a descriptor.
+    Join(BorrowedFd<'fd>),
+}
+
+/// The namespaces of a container. A mount namespace of its own is always made.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Namespaces<'fd> {
+    /// Network.
+    pub network: Namespace<'fd>,
+    /// System V IPC and POSIX message queues.
+    pub ipc: Namespace<'fd>,
+    /// Host name.
+    pub uts: Namespace<'fd>,
+    /// Process ids.
+    pub pid: Namespace<'fd>,
+    /// User and group ids; `New` is not supported, a pod's namespace is made before.
+    pub user: Namespace<'fd>,
+    /// Root of the visible cgroup tree; `Join` is not supported.
+    pub cgroup: Namespace<'fd>,
+}
+
+/// Streams 0, 1 and 2 of a process.
+#[derive(Debug)]
+pub enum Stdio {
+    /// Descriptors; `None` is `/dev/null`.
+    Fds([Option<OwnedFd>; 3]),
+    /// A terminal of the container; its master comes as [`Progress::Terminal`](crate::Progress::Terminal).
+    Terminal,
+}
+
+/// The cgroup that a process starts in.
+#[derive(Debug, Clone, Copy)]
+pub enum CgroupEntry<'a> {
+    /// The caller's.
+    Inherit,
+    /// This one, which exists.
+    Join(&'a Cgroup),
+    /// The process waits until somebody put it into its cgroup and [`Starting::release`](crate::Starting::release) was called.
+    Deferred,
+}
+
+/// Which system call filter applies.
+#[derive(Debug, Clone, Default)]
+pub enum SeccompChoice {
+    /// That of the specification; none if it has none.
+    #[default]
+    FromSpec,
+    /// Our own default for the container's capabilities.
+    RuntimeDefault,
+    /// A profile on the host, in the JSON that Docker and Kubernetes use.
+    Profile(PathBuf),
+}
+
+/// Whether and how the user is looked up in the container's `passwd` and `group`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UserLookup {
+    /// Adds the groups that `group` names the user in to `additionalGids`.
+    pub merge_groups: bool,
+}
+
+/// A container that is to run.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// Specification. `root.path` and the list of namespaces are not used. A `process.user.username` other than empty is looked
+    /// up: `name`, `name:group`, `uid` or `uid:gid`.
+    pub spec: &'a Spec,
+    /// Root file system.
+    pub rootfs: &'a RootfsPlan,
+    /// How it is put together; `Auto` is right.
+    pub rootfs_method: RootfsMethod,
+    /// Namespaces.
+    pub namespaces: Namespaces<'a>,
+    /// Streams.
+    pub stdio: Stdio,
+    /// Cgroup.
+    pub cgroup: CgroupEntry<'a>,
+    /// Mounts by their source path, where the caller has a detached mount already.
+    pub given_mounts: BTreeMap<PathBuf, BorrowedFd<'a>>,
+    /// System call filter.
+    pub seccomp: SeccompChoice,
+    /// Look-up of groups.
+    pub user_lookup: UserLookup,
+}
+
+/// A process that is to run in a container.
+#[derive(Debug)]
+pub struct ExecLaunch<'a> {
+    /// The container's first process.
+    pub init: BorrowedFd<'a>,
+    /// Specification of the container, for its filter.
+    pub spec: &'a Spec,
+    /// The process. Its user is taken as numbers; a `username` other than empty is looked up.
+    pub process: &'a Process,
+    /// Streams.
+    pub stdio: Stdio,
+    /// Cgroup of the container.
+    pub cgroup: CgroupEntry<'a>,
+    /// System call filter.
+    pub seccomp: SeccompChoice,
+    /// Look-up of groups.
+    pub user_lookup: UserLookup,
+}
+
+/// The namespaces that the containers of a pod share.
+#[derive(Debug, Clone, Default)]
+pub struct PodPlan {
+    /// A network namespace, with its loopback link up.
+    pub network: bool,
+    /// An IPC namespace.
+    pub ipc: bool,
+    /// A UTS namespace with this host name.
+    pub hostname: Option<String>,
+    /// Sysctls of these namespaces, dotted or slashed names.
+    pub sysctls: BTreeMap<String, String>,
+}
+
+/// Namespaces made from a [`PodPlan`]; they live while a descriptor or process does.
+#[derive(Debug, Default)]
+pub struct PodNamespaces {
+    /// Network.
+    pub network: Option<OwnedFd>,
+    /// IPC.
+    pub ipc: Option<OwnedFd>,
+    /// UTS.
+    pub uts: Option<OwnedFd>,
+    /// User; always `None` in this version.
+    pub user: Option<OwnedFd>,
+}

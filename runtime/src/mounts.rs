@@ -1,0 +1,187 @@
+//! The mounts of a container. Sources are opened in the host's mount namespace, as detached mounts; later they are attached
+//! inside, where the host's paths are gone. Masks, devices and the root itself are left to others.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Mount;
+use podwright_sys::{MountAttributes, Propagation, clone_tree, set_mount_attributes};
+use rustix::fs::{CWD, Mode};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen, move_mount,
+};
+
+use crate::error::{Failure, Step};
+use crate::options::{self, Options};
+use crate::root::{self, Root};
+
+pub(crate) mod cgroup;
+
+/// Destinations whose symlinks in an image are refused rather than followed.
+const PLAIN: [&str; 3] = ["/proc", "/sys", "/dev"];
+
+/// A mount with what it needs from the host.
+pub(crate) struct Prepared<'a> {
+    destination: &'a Path,
+    options: Options,
+    source: Source<'a>,
+}
+
+enum Source<'a> {
+    /// A detached mount, with its attributes set.
+    Tree(OwnedFd),
+    /// A file system that is made inside.
+    New { kind: &'a str, name: String },
+    /// The cgroup trees.
+    Cgroup(cgroup::Trees),
+}
+
+/// Opens the sources of all mounts. May block for as long as a source does.
+pub(crate) fn prepare<'a>(
+    mounts: &'a [Mount],
+    given: &BTreeMap<PathBuf, BorrowedFd<'_>>,
+    own_cgroup_namespace: bool,
+) -> Result<Vec<Prepared<'a>>, Failure> {
+    mounts.iter().map(|mount| prepare_one(mount, given, own_cgroup_namespace)).collect()
+}
+
+fn prepare_one<'a>(
+    mount: &'a Mount,
+    given: &BTreeMap<PathBuf, BorrowedFd<'_>>,
+    own_cgroup_namespace: bool,
+) -> Result<Prepared<'a>, Failure> {
+    let destination = mount.destination().as_path();
+    if !destination.is_absolute() || root::normalized(destination) == Path::new("/") {
+        return Err(Failure::because(
+            "mount",
+            destination.display(),
+            "the destination must be an absolute path below /",
+        ));
+    }
+    if mount.uid_mappings().as_ref().is_some_and(|m| !m.is_empty())
+        || mount.gid_mappings().as_ref().is_some_and(|m| !m.is_empty())
+    {
+        return Err(Failure::because(
+            "mount",
+            destination.display(),
+            "mounts with id mappings are not supported in this version",
+        ));
+    }
+    let mut options = options::parse(mount.options().as_deref().unwrap_or_default());
+    let kind = mount.typ().as_deref().unwrap_or("bind");
+    if matches!(kind, "bind" | "rbind" | "none" | "") && options.bind.is_none() {
+        options.bind = Some(kind == "rbind");
+    }
+    let source = match options.bind {
+        Some(recursive) => Source::Tree(bind_source(mount, given, recursive, &options)?),
+        None if matches!(kind, "cgroup" | "cgroup2") => Source::Cgroup(cgroup::prepare(own_cgroup_namespace)?),
+        None => {
+            let name = mount.source().as_deref().and_then(Path::to_str).unwrap_or(kind).to_owned();
+            Source::New { kind, name }
+        }
+    };
+    Ok(Prepared { destination, options, source })
+}
+
+fn bind_source(
+    mount: &Mount,
+    given: &BTreeMap<PathBuf, BorrowedFd<'_>>,
+    recursive: bool,
+    options: &Options,
+) -> Result<OwnedFd, Failure> {
+    let destination = mount.destination();
+    let source = mount.source().as_deref().ok_or_else(|| {
+        Failure::because("bind", destination.display(), "the mount has no source; give a path of the host")
+    })?;
+    let tree = match given.get(source) {
+        Some(fd) => fd.try_clone_to_owned().step("use the given mount for", || destination.display())?,
+        None => clone_tree(CWD, source, recursive).step("open the source of a mount,", || source.display())?,
+    };
+    // A clone is a peer of its source where that is shared; whoever did not ask for that gets a private one.
+    let propagation = options.propagation.unwrap_or((Propagation::Private, true));
+    set_propagation(&tree, propagation, destination)?;
+    set_attributes(&tree, options, destination)?;
+    Ok(tree)
+}
+
+fn set_propagation(tree: &OwnedFd, (propagation, recursive): (Propagation, bool), at: &Path) -> Result<(), Failure> {
+    let attributes = MountAttributes { propagation: Some(propagation), recursive, ..MountAttributes::default() };
+    set_mount_attributes(tree, &attributes).step("set the propagation of the mount", || at.display())
+}
+
+fn set_attributes(mount: &OwnedFd, options: &Options, at: &Path) -> Result<(), Failure> {
+    for (change, recursive) in [(options.top, false), (options.tree, true)] {
+        if change.is_nothing() {
+            continue;
+        }
+        let attributes =
+            MountAttributes { set: change.set, clear: change.clear, recursive, ..MountAttributes::default() };
+        let step = if recursive { "set the recursive options of the mount" } else { "set the options of the mount" };
+        set_mount_attributes(mount, &attributes).step(step, || at.display())?;
+    }
+    Ok(())
+}
+
+impl Prepared<'_> {
+    /// Whether something of the host is to be at `path`.
+    pub(crate) fn binds(&self, path: &str) -> bool {
+        self.destination == Path::new(path) && matches!(self.source, Source::Tree(_))
+    }
+
+    /// Attaches the mount below `root`.
+    pub(crate) fn attach(self, root: &Root) -> Result<(), Failure> {
+        let at = self.destination;
+        if PLAIN.iter().any(|plain| Path::new(plain) == at) {
+            root.refuse_symlink(at)?;
+        }
+        match self.source {
+            Source::Tree(tree) => {
+                let directory = root::is_directory(&tree).step("look at the source of", || at.display())?;
+                attach_tree(root, &tree, at, directory)
+            }
+            Source::New { kind, name } => {
+                let mount = new_file_system(kind, &name, &self.options.data).map_err(|failure| placed(failure, at))?;
+                set_attributes(&mount, &self.options, at)?;
+                attach_tree(root, &mount, at, true)?;
+                // Propagation is a matter of where a mount is, so it comes after.
+                self.options.propagation.map_or(Ok(()), |propagation| set_propagation(&mount, propagation, at))
+            }
+            Source::Cgroup(trees) => trees.attach(root, at, &self.options),
+        }
+    }
+}
+
+fn placed(mut failure: Failure, at: &Path) -> Failure {
+    failure.text = format!("{} (for {})", failure.text, at.display());
+    failure
+}
+
+/// Puts a detached mount where `at` is, which is made if missing.
+pub(crate) fn attach_tree(root: &Root, tree: &OwnedFd, at: &Path, directory: bool) -> Result<(), Failure> {
+    let target = if directory { root.ensure_directory(at, Mode::from_raw_mode(0o755))? } else { root.ensure_file(at)? };
+    move_onto(tree, &target).step("mount on", || at.display())
+}
+
+/// Attaches a detached mount to what `target` refers to. No path is resolved.
+pub(crate) fn move_onto(tree: impl AsFd, target: impl AsFd) -> Result<(), podwright_sys::Errno> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(tree, "", target, "", flags)
+}
+
+/// A new file system as a detached mount.
+pub(crate) fn new_file_system(kind: &str, name: &str, data: &[String]) -> Result<OwnedFd, Failure> {
+    let what = || format!("a file system of type {kind}");
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).step("open", what)?;
+    fsconfig_set_string(&context, "source", name).step("name", what)?;
+    for option in data {
+        match option.split_once('=') {
+            Some((key, value)) => fsconfig_set_string(&context, key, value),
+            None => fsconfig_set_flag(&context, option.as_str()),
+        }
+        .step("give a mount option to", || format!("{}: {option}", what()))?;
+    }
+    fsconfig_create(&context).step("make", what)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).step("mount", what)
+}

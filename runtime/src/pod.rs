@@ -1,0 +1,140 @@
+//! Namespaces that the containers of a pod share, and the pause process that is the init of a shared pid namespace.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::sys::signal::{SigSet, Signal};
+use podwright_sys::{close_all_from, ignore_signal, join_namespace, unshare};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount};
+use rustix::process::{Pid, WaitId, WaitIdOptions, fchdir, pivot_root, waitid};
+use rustix::thread::UnshareFlags;
+
+use crate::child;
+use crate::error::{Error, Failure, Step};
+use crate::launch::{CgroupEntry, PodNamespaces, PodPlan};
+use crate::message::{self, Incoming, Message};
+use crate::mounts::new_file_system;
+use crate::privileges;
+use crate::spawn::{PidNamespace, start};
+use crate::starting::Starting;
+use crate::sysctl::{self, Own};
+
+/// Makes a pod's namespaces with a child that lives for the time of this call, about a millisecond.
+///
+/// # Errors
+/// If the clone or a step of the child fails.
+pub fn make_namespaces(plan: &PodPlan) -> Result<PodNamespaces, Error> {
+    let child = start(&PidNamespace::Host, CgroupEntry::Inherit, |socket| make_inside(plan, socket))?;
+    let result = collect(&child, plan);
+    let reaped = waitid(WaitId::PidFd(child.pidfd()), WaitIdOptions::EXITED);
+    let namespaces = result?;
+    reaped.map_err(Error::system("reap", "the child that made the pod's namespaces"))?;
+    Ok(namespaces)
+}
+
+fn collect(child: &Starting, plan: &PodPlan) -> Result<PodNamespaces, Error> {
+    let failed = || Error::system("hear from", "the child that makes the pod's namespaces");
+    rustix::fs::fcntl_setfl(child, OFlags::empty()).map_err(failed())?;
+    let (fds, message) = match message::receive(child).map_err(failed())? {
+        Some(Incoming { message, fds }) => (fds, message),
+        None => return Err(Error::Child(Failure::because("make", "namespaces", "the child was killed"))),
+    };
+    if let Message::Failed(failure) = message {
+        return Err(Error::Child(failure));
+    }
+    let mut fds = fds.into_iter();
+    let mut take = |wanted: bool| if wanted { fds.next() } else { None };
+    let (network, ipc, uts) = (take(plan.network), take(plan.ipc), take(plan.hostname.is_some()));
+    Ok(PodNamespaces { network, ipc, uts, user: None })
+}
+
+fn make_inside(plan: &PodPlan, socket: &OwnedFd) -> Result<(), Failure> {
+    let kinds = [
+        (plan.network, UnshareFlags::NEWNET, "net"),
+        (plan.ipc, UnshareFlags::NEWIPC, "ipc"),
+        (plan.hostname.is_some(), UnshareFlags::NEWUTS, "uts"),
+    ];
+    let wanted = || kinds.iter().filter(|(wanted, _, _)| *wanted);
+    let flags: UnshareFlags = wanted().map(|(_, flag, _)| *flag).collect();
+    unshare(flags).step("make", || "the pod's namespaces")?;
+    if plan.network {
+        podwright_sys::loopback_up().step("bring up", || "the loopback link")?;
+    }
+    if let Some(name) = &plan.hostname {
+        rustix::system::sethostname(name.as_bytes()).step("set the host name to", || name)?;
+    }
+    sysctl::write_all(&plan.sysctls, Own { network: plan.network, ipc: plan.ipc, uts: plan.hostname.is_some() })?;
+    let fds = wanted().map(|(_, _, name)| open("self", name)).collect::<Result<Vec<_>, _>>()?;
+    let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+    message::send(socket, &Message::Namespaces, &borrowed).step("hand over", || "the pod's namespaces")
+}
+
+fn open(process: &str, name: &str) -> Result<OwnedFd, Failure> {
+    let path = format!("/proc/{process}/ns/{name}");
+    rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).step("open", || path)
+}
+
+/// Opens the pid namespace of a child of the caller, to be joined by containers. The child must not have been reaped.
+///
+/// # Errors
+/// If the process is gone.
+pub fn pid_namespace_of(pid: Pid) -> Result<OwnedFd, Error> {
+    open(&pid.as_raw_nonzero().to_string(), "pid").map_err(Error::Child)
+}
+
+/// Starts the init of a new pid namespace: it reaps what is left to it, and ends on SIGTERM or SIGKILL. It sees an empty root,
+/// has no capabilities and no descriptors. `Started` is told when it is ready.
+///
+/// # Errors
+/// If the clone fails.
+pub fn spawn_pause(
+    namespaces: &PodNamespaces,
+    cgroup: CgroupEntry<'_>,
+    oom_score_adj: Option<i32>,
+) -> Result<Starting, Error> {
+    start(&PidNamespace::New, cgroup, |socket| pause(namespaces, cgroup, oom_score_adj, socket))
+}
+
+fn pause(
+    namespaces: &PodNamespaces,
+    cgroup: CgroupEntry<'_>,
+    oom_score_adj: Option<i32>,
+    socket: &OwnedFd,
+) -> Result<(), Failure> {
+    let what = || "the pause process";
+    child::begin(socket, cgroup)?;
+    if let Some(score) = oom_score_adj {
+        child::warn(socket, privileges::set_oom_score(score)?);
+    }
+    for namespace in [&namespaces.network, &namespaces.ipc, &namespaces.uts].into_iter().flatten() {
+        join_namespace(namespace).step("join a namespace for", what)?;
+    }
+    rustix::thread::set_name(c"pause").step("name", what)?;
+    enter_empty_root()?;
+    // The kernel reaps for who ignores SIGCHLD.
+    ignore_signal(Signal::SIGCHLD).step("ignore SIGCHLD of", what)?;
+    let signals =
+        podwright_sys::block_signals(&[Signal::SIGTERM, Signal::SIGINT]).step("block the signals of", what)?;
+    privileges::drop_to(&oci_spec::runtime::Process::default(), &message::User::default(), None)?;
+    message::send(socket, &Message::Executing, &[]).step("tell the start of", what)?;
+    close_all_from(0).step("close the descriptors of", what)?;
+    wait_for(&signals);
+    Ok(())
+}
+
+fn wait_for(signals: &SigSet) {
+    while signals.wait().is_err() {}
+}
+
+/// Containers of the pod can see this process; through it they must see nothing.
+fn enter_empty_root() -> Result<(), Failure> {
+    let what = || "an empty root";
+    unshare(UnshareFlags::NEWNS).step("make", || "a mount namespace")?;
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
+        .step("make private", || "all mounts")?;
+    let empty = new_file_system("tmpfs", "tmpfs", &["size=4k".to_owned(), "mode=555".to_owned(), "ro".to_owned()])?;
+    move_mount(&empty, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).step("attach", what)?;
+    fchdir(&empty).step("change to", what)?;
+    pivot_root(".", ".").step("pivot to", what)?;
+    unmount(".", UnmountFlags::DETACH).step("let go of", || "the host's mounts")
+}

@@ -1,0 +1,134 @@
+//! The parent's side: clones, and hands the rest to the child. Never waits.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use oci_spec::runtime::Process;
+use podwright_sys::{
+    CloneFlags, Clones, Process as ChildProcess, clone_process, join_namespace, join_process_namespaces, packet_pair,
+};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{DumpableBehavior, Signal, pidfd_send_signal, set_dumpable_behavior};
+use rustix::thread::ThreadNameSpaceType;
+
+use crate::error::{Error, Failure};
+use crate::launch::{CgroupEntry, ExecLaunch, Launch, Namespace};
+use crate::starting::Starting;
+use crate::{child, execute, init};
+
+/// Which pid namespace a child starts in.
+pub(crate) enum PidNamespace<'fd> {
+    Host,
+    New,
+    Join(BorrowedFd<'fd>),
+    OfProcess(BorrowedFd<'fd>),
+}
+
+/// Starts a container. The caller is made not dumpable, so that nothing inside a joined namespace can trace the child.
+///
+/// # Errors
+/// If the request can not be served or the clone fails; what fails later comes as
+/// [`Progress::Failed`](crate::Progress::Failed).
+pub fn spawn(launch: Launch<'_>) -> Result<Starting, Error> {
+    let process = check(&launch)?;
+    let pid = match launch.namespaces.pid {
+        Namespace::Host => PidNamespace::Host,
+        Namespace::New => PidNamespace::New,
+        Namespace::Join(fd) => PidNamespace::Join(fd),
+    };
+    start(&pid, launch.cgroup, |socket| init::run(launch, process, socket))
+}
+
+/// Starts a process in a running container. See [`spawn`].
+///
+/// # Errors
+/// As [`spawn`].
+pub fn exec(launch: ExecLaunch<'_>) -> Result<Starting, Error> {
+    let pid = PidNamespace::OfProcess(launch.init);
+    start(&pid, launch.cgroup, |socket| execute::run(launch, socket))
+}
+
+fn check<'a>(launch: &Launch<'a>) -> Result<&'a Process, Error> {
+    let namespaces = &launch.namespaces;
+    if !matches!(namespaces.user, Namespace::Host) {
+        return Err(Error::Invalid("user namespaces are not supported in this version; use the host's".to_owned()));
+    }
+    if matches!(namespaces.cgroup, Namespace::Join(_)) {
+        return Err(Error::Invalid("a cgroup namespace can not be joined; use Host or New".to_owned()));
+    }
+    if launch.spec.hooks().is_some() {
+        return Err(Error::Invalid(
+            "hooks of the OCI specification are not run; use an OCI runtime handler".to_owned(),
+        ));
+    }
+    let process = launch.spec.process().as_ref();
+    process.ok_or_else(|| Error::Invalid("the OCI specification has no process".to_owned()))
+}
+
+/// Clones a child that runs `part`.
+pub(crate) fn start(
+    pid: &PidNamespace<'_>,
+    cgroup: CgroupEntry<'_>,
+    part: impl FnOnce(&OwnedFd) -> Result<(), Failure>,
+) -> Result<Starting, Error> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(Error::system("protect", "the shim from tracing"))?;
+    let (ours, theirs) = socket_pair().map_err(Error::system("make", "a pair of sockets"))?;
+    let target = match cgroup {
+        CgroupEntry::Join(cgroup) => cgroup.clone_target().map_err(|error| Error::Invalid(error.to_string()))?,
+        CgroupEntry::Inherit | CgroupEntry::Deferred => None,
+    };
+    let process = match clone_into(pid, target.as_ref().map(AsFd::as_fd))? {
+        Clones::Parent(process) => process,
+        Clones::Child => {
+            drop(ours);
+            child::run(&theirs, || part(&theirs))
+        }
+    };
+    drop(theirs);
+    Ok(Starting::new(process, ours))
+}
+
+/// Both above the standard streams, which the child replaces; ours does not block.
+fn socket_pair() -> Result<(OwnedFd, OwnedFd), podwright_sys::Errno> {
+    let (ours, theirs) = packet_pair()?;
+    let theirs = rustix::io::fcntl_dupfd_cloexec(&theirs, 3)?;
+    rustix::fs::fcntl_setfl(&ours, OFlags::NONBLOCK)?;
+    Ok((ours, theirs))
+}
+
+/// A pid namespace is joined by children only, so the caller's choice is changed around the clone.
+fn clone_into(pid: &PidNamespace<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<Clones, Error> {
+    let failed = |step| Error::system(step, "a child process");
+    let (flags, join) = match pid {
+        PidNamespace::Host => return clone_process(CloneFlags::empty(), cgroup).map_err(failed("clone")),
+        PidNamespace::New => return clone_process(CloneFlags::NEWPID, cgroup).map_err(failed("clone")),
+        PidNamespace::Join(fd) => (CloneFlags::empty(), join_namespace(fd)),
+        PidNamespace::OfProcess(fd) => {
+            (CloneFlags::empty(), join_process_namespaces(fd, ThreadNameSpaceType::PROCESS_ID))
+        }
+    };
+    join.map_err(Error::system("join", "the container's pid namespace; does it still run?"))?;
+    let cloned = clone_process(flags, cgroup).map_err(failed("clone"));
+    if matches!(cloned, Ok(Clones::Child)) {
+        return cloned;
+    }
+    match (return_home(), cloned) {
+        (Ok(()), cloned) => cloned,
+        (Err(error), Ok(Clones::Parent(child))) => {
+            kill(&child);
+            Err(error)
+        }
+        (Err(error), _) => Err(error),
+    }
+}
+
+fn return_home() -> Result<(), Error> {
+    let path = "/proc/self/ns/pid";
+    let home =
+        rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(Error::system("open", path))?;
+    join_namespace(&home).map_err(Error::system("return to", "the caller's pid namespace"))
+}
+
+fn kill(child: &ChildProcess) {
+    // It ends by itself too, when the socket closes.
+    let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
+}

@@ -1,0 +1,118 @@
+//! A process on its way to its program, as its parent sees it.
+//!
+//! ```text
+//! Pending ─> [Waiting ─ release()] ─> [Terminal] ─> Resolved ─> Started
+//!    └────────────┴───────────────────────┴────────────┴──────> Failed
+//! ```
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use podwright_sys::{Errno, Process};
+use rustix::process::Pid;
+
+use crate::error::{Error, Failure};
+use crate::message::{self, Message, User};
+
+/// What became of a [`Starting`] since it was last asked.
+#[derive(Debug)]
+pub enum Progress {
+    /// Nothing; ask again when its descriptor is readable.
+    Pending,
+    /// It waits for [`Starting::release`].
+    Waiting,
+    /// The master of its terminal.
+    Terminal(OwnedFd),
+    /// The user that will run its program.
+    Resolved(User),
+    /// Something that is worth a line in a log.
+    Warning(String),
+    /// Its program runs. Nothing follows.
+    Started,
+    /// It gave up and ends by itself; its parent reaps it. Nothing follows.
+    Failed(Failure),
+}
+
+/// A process on its way to its program. Dropping it does not end the process.
+#[derive(Debug)]
+pub struct Starting {
+    process: Process,
+    socket: OwnedFd,
+    executing: bool,
+}
+
+impl Starting {
+    pub(crate) fn new(process: Process, socket: OwnedFd) -> Self {
+        Self { process, socket, executing: false }
+    }
+
+    /// Its pid in the caller's pid namespace.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.process.pid
+    }
+
+    /// A descriptor for the process.
+    #[must_use]
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.process.pidfd.as_fd()
+    }
+
+    /// Keeps the descriptor for the process, when starting is over.
+    #[must_use]
+    pub fn into_pidfd(self) -> OwnedFd {
+        self.process.pidfd
+    }
+
+    /// Lets a process go on that waits to be put into its cgroup.
+    ///
+    /// # Errors
+    /// If the process is gone.
+    pub fn release(&self) -> Result<(), Error> {
+        podwright_sys::send_packet(&self.socket, b"go", &[])
+            .map_err(Error::system("release", format!("process {}", self.pid().as_raw_nonzero())))
+    }
+
+    /// Takes one message of the child. To be called when [`Self::as_fd`](AsFd::as_fd) is readable, again and again until
+    /// `Started` or `Failed`; never blocks.
+    ///
+    /// # Errors
+    /// If the child can not be understood.
+    pub fn on_readable(&mut self) -> Result<Progress, Error> {
+        let incoming = match message::receive(&self.socket) {
+            Ok(incoming) => incoming,
+            Err(Errno::AGAIN) => return Ok(Progress::Pending),
+            Err(Errno::CONNRESET) => None,
+            Err(cause) => {
+                return Err(Error::system("hear from", format!("process {}", self.pid().as_raw_nonzero()))(cause));
+            }
+        };
+        let Some(incoming) = incoming else { return Ok(self.end()) };
+        Ok(match incoming.message {
+            Message::Waiting => Progress::Waiting,
+            Message::Terminal => incoming.fds.into_iter().next().map_or(Progress::Pending, Progress::Terminal),
+            Message::Resolved(user) => Progress::Resolved(user),
+            Message::Warning(text) => Progress::Warning(text),
+            Message::Executing => {
+                self.executing = true;
+                Progress::Pending
+            }
+            Message::Failed(failure) => Progress::Failed(failure),
+            Message::Namespaces => Progress::Pending,
+        })
+    }
+
+    /// The socket closed: by the exec, or because the child died before it.
+    fn end(&self) -> Progress {
+        if self.executing {
+            return Progress::Started;
+        }
+        let reason = "it was killed before it executed its program; the kernel log tells if memory was short";
+        Progress::Failed(Failure::because("start", "the process", reason))
+    }
+}
+
+impl AsFd for Starting {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

@@ -34,6 +34,19 @@ mod active {
             lock(&self.set).insert(point.to_owned(), failure);
         }
 
+        /// Arms points as a test of a whole daemon names them: `sandbox network=abort;container process=error`. Unknown
+        /// kinds of failure are ignored.
+        pub fn set_all(&self, points: &str) {
+            for (point, failure) in points.split(';').filter_map(|one| one.split_once('=')) {
+                match failure {
+                    "error" => self.set(point, Failure::Error),
+                    "hang" => self.set(point, Failure::Hang),
+                    "abort" => self.set(point, Failure::Abort),
+                    _ => {}
+                }
+            }
+        }
+
         /// Disarms all.
         pub fn clear(&self) {
             lock(&self.set).clear();

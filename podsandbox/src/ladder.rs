@@ -11,15 +11,20 @@
 //! steps were begun and what the goal was, and climbs or descends on. Fail points and timelines take the names of the steps.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use crate::EngineError;
 use crate::failpoints::FailPoints;
 use crate::timeline::{Timeline, TimelineEntry};
 use crate::util::now_nanos;
+
+/// Longest time for one step. What stands behind the ports has shorter limits of its own; this one keeps an operation from
+/// being held for ever by one that has not.
+const STEP_LIMIT: Duration = Duration::from_secs(240);
 
 /// How a step ends.
 pub(crate) type Outcome = Result<(), EngineError>;
@@ -69,6 +74,11 @@ pub(crate) struct Progress {
 impl Progress {
     pub(crate) fn new() -> Self {
         Self { goal: Goal::Up, begun: Vec::new(), in_flight: None, timeline: Timeline::default() }
+    }
+
+    /// An object of which nothing is known but that any step may have been run.
+    pub(crate) fn all_begun<T: Climb>(goal: Goal) -> Self {
+        Self { goal, begun: T::STEPS.iter().map(|step| step.name.to_owned()).collect(), ..Self::new() }
     }
 
     /// Whether the step was begun and not undone.
@@ -199,7 +209,8 @@ fn explain<T: Climb>(object: &T, step: &str) -> String {
 
 async fn timed<T: Climb>(object: &Arc<T>, step: String, act: impl Future<Output = Outcome>) -> Outcome {
     let (started_at_nanos, clock) = (now_nanos(), Instant::now());
-    let outcome = act.await;
+    let too_long = || EngineError::TimedOut(format!("it did not end within {} s", STEP_LIMIT.as_secs()));
+    let outcome = timeout(STEP_LIMIT, act).await.unwrap_or_else(|_| Err(too_long()));
     let took_micros = u64::try_from(clock.elapsed().as_micros()).unwrap_or(u64::MAX);
     let error = outcome.as_ref().err().map(ToString::to_string);
     tracing::debug!(object = %object.describe(), step, took_micros, error, "step");

@@ -49,6 +49,22 @@ pub(crate) struct SandboxRecord {
     pub(crate) durable: Durable,
 }
 
+impl SandboxRecord {
+    /// That of a sandbox of which nothing exists yet.
+    pub(crate) fn new(id: SandboxId, boot_id: String, config: Arc<SandboxConfig>) -> Self {
+        let durable = Durable {
+            progress: Progress::new(),
+            made: false,
+            ready: false,
+            message: String::new(),
+            network_kind: None,
+            network: NetworkStatus::default(),
+            cgroup_parent: String::new(),
+        };
+        Self { id, boot_id, created_at_nanos: crate::util::now_nanos(), config, durable }
+    }
+}
+
 /// The part of a sandbox that changes and is recorded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Durable {
@@ -102,21 +118,7 @@ pub(crate) struct Sandbox {
 impl Sandbox {
     /// A sandbox of which nothing exists yet.
     pub(crate) fn new(shared: Arc<Shared>, id: SandboxId, config: Arc<SandboxConfig>) -> Self {
-        let record = SandboxRecord {
-            id,
-            boot_id: shared.boot_id.clone(),
-            created_at_nanos: crate::util::now_nanos(),
-            config,
-            durable: Durable {
-                progress: Progress::new(),
-                made: false,
-                ready: false,
-                message: String::new(),
-                network_kind: None,
-                network: NetworkStatus::default(),
-                cgroup_parent: String::new(),
-            },
-        };
+        let record = SandboxRecord::new(id, shared.boot_id.clone(), config);
         Self::from_record(shared, record)
     }
 

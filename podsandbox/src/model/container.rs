@@ -28,6 +28,7 @@ pub struct ContainerConfig {
     /// Working directory inside; empty takes the image's.
     pub working_directory: String,
     /// Environment, `(name, value)`; wins over the image's. Values are bytes.
+    #[serde(with = "environment")]
     pub environment: Vec<(String, Vec<u8>)>,
     /// Mounts, in the order in which they are made.
     pub mounts: Vec<Mount>,
@@ -55,6 +56,35 @@ pub struct ContainerConfig {
     pub security: SecurityConfig,
     /// Sharing of the pid namespace for this container (the rest follows the sandbox).
     pub pid_mode: super::NamespaceMode,
+}
+
+/// Values as text where they are, which a record of numbers would make four times as long.
+mod environment {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Value {
+        Text(String),
+        Bytes(Vec<u8>),
+    }
+
+    pub(super) fn serialize<S: Serializer>(all: &[(String, Vec<u8>)], to: S) -> Result<S::Ok, S::Error> {
+        let value = |bytes: &Vec<u8>| match std::str::from_utf8(bytes) {
+            Ok(text) => Value::Text(text.to_owned()),
+            Err(_) => Value::Bytes(bytes.clone()),
+        };
+        to.collect_seq(all.iter().map(|(name, bytes)| (name, value(bytes))))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(String, Vec<u8>)>, D::Error> {
+        let bytes = |value| match value {
+            Value::Text(text) => text.into_bytes(),
+            Value::Bytes(bytes) => bytes,
+        };
+        let all = Vec::<(String, Value)>::deserialize(from)?;
+        Ok(all.into_iter().map(|(name, value)| (name, bytes(value))).collect())
+    }
 }
 
 /// Where a mount comes from.

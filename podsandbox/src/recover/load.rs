@@ -1,16 +1,19 @@
 //! Reading the records at start. What is no record of ours is put aside under `quarantine/`, for people to look at; a directory
 //! without a record is the rest of an object that was just being made or deleted, and goes.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use podwright_types::SandboxId;
 use serde::de::DeserializeOwned;
 
 use crate::container::{Container, ContainerRecord, SPECIFICATION_FILE};
 use crate::error::EngineError;
-use crate::ladder::Goal;
+use crate::ladder::{Goal, Progress};
+use crate::ports::NetworkKind;
 use crate::record;
 use crate::sandbox::{Sandbox, SandboxRecord};
 use crate::shared::{Shared, blocking};
@@ -20,7 +23,8 @@ pub(super) async fn load(shared: &Arc<Shared>) -> Result<Vec<String>, EngineErro
     let state = shared.config.state.clone();
     let read = blocking("read the records in", &shared.config.root, move |root| read_all(root, &state)).await?;
     let mut notes = read.notes;
-    for sandbox in read.sandboxes {
+    let torn = read.torn_sandboxes.into_iter().map(|id| rebuilt(shared, id));
+    for sandbox in read.sandboxes.into_iter().chain(torn) {
         let sandbox = Arc::new(Sandbox::from_record(shared.clone(), sandbox));
         let key = (sandbox.live().goal() != Goal::Removed).then(|| sandbox.key());
         shared.sandboxes.insert(sandbox.id.clone(), key, sandbox);
@@ -32,6 +36,15 @@ pub(super) async fn load(shared: &Arc<Shared>) -> Result<Vec<String>, EngineErro
         }
     }
     Ok(notes)
+}
+
+/// What can be known of a sandbox whose record is unreadable: that all of it may be there, and has to go.
+fn rebuilt(shared: &Shared, id: SandboxId) -> SandboxRecord {
+    let pinned = shared.pin_path(&id).exists();
+    let mut record = SandboxRecord::new(id, shared.boot_id.clone(), Arc::default());
+    record.durable.progress = Progress::all_begun::<Sandbox>(Goal::Removed);
+    record.durable.network_kind = Some(if pinned { NetworkKind::Cni } else { NetworkKind::Embedded });
+    record
 }
 
 fn put(shared: &Shared, sandbox: &Arc<Sandbox>, record: ContainerRecord, spec: String) {
@@ -55,22 +68,31 @@ async fn delete_orphan(shared: &Arc<Shared>, record: &ContainerRecord) -> String
 struct Read {
     sandboxes: Vec<SandboxRecord>,
     containers: Vec<(ContainerRecord, String)>,
+    torn_sandboxes: Vec<SandboxId>,
     notes: Vec<String>,
 }
 
 fn read_all(root: &Path, state: &Path) -> io::Result<Read> {
     let (sandboxes, containers) = (root.join("sandboxes"), root.join("containers"));
+    // Others may pass, as images' files are read by users of containers, but not look around.
+    for dir in [root, state] {
+        DirBuilder::new().recursive(true).mode(0o711).create(dir)?;
+    }
     for dir in [&sandboxes, &containers, &root.join("quarantine"), &state.join("shm")] {
         record::private_dir(dir)?;
     }
     let mut read = Read::default();
     for dir in directories(&sandboxes)? {
         let named = |r: &SandboxRecord| dir.ends_with(r.id.as_str());
-        read.sandboxes.extend(read_one(root, &dir, named, &mut read.notes));
+        match read_one(root, &dir, named, &mut read.notes) {
+            Found::Record(record) => read.sandboxes.push(record),
+            Found::Torn => read.torn_sandboxes.extend(id_of(&dir)),
+            Found::Nothing => {}
+        }
     }
     for dir in directories(&containers)? {
         let named = |r: &ContainerRecord| dir.ends_with(r.id.as_str());
-        if let Some(record) = read_one(root, &dir, named, &mut read.notes) {
+        if let Found::Record(record) = read_one(root, &dir, named, &mut read.notes) {
             let spec = fs::read_to_string(dir.join(SPECIFICATION_FILE)).unwrap_or_default();
             read.containers.push((record, spec));
         }
@@ -84,15 +106,28 @@ fn directories(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(all)
 }
 
+fn id_of(dir: &Path) -> Option<SandboxId> {
+    dir.file_name()?.to_str()?.parse().ok()
+}
+
+/// What a directory turned out to hold.
+enum Found<T> {
+    Record(T),
+    /// Put aside.
+    Torn,
+    /// Deleted.
+    Nothing,
+}
+
 fn read_one<T: DeserializeOwned>(
     root: &Path,
     dir: &Path,
     named: impl Fn(&T) -> bool,
     notes: &mut Vec<String>,
-) -> Option<T> {
+) -> Found<T> {
     let why = match record::read(&dir.join(record::FILE)) {
         Ok(bytes) => match record::decode::<T>(&bytes) {
-            Ok(record) if named(&record) => return Some(record),
+            Ok(record) if named(&record) => return Found::Record(record),
             Ok(_) => "it names another object than its directory".to_owned(),
             Err(error) => chain(&error),
         },
@@ -100,12 +135,12 @@ fn read_one<T: DeserializeOwned>(
             if let Err(e) = record::delete_tree(dir) {
                 notes.push(format!("delete {}, which has no record: {e}", dir.display()));
             }
-            return None;
+            return Found::Nothing;
         }
         Err(e) => e.to_string(),
     };
     notes.push(quarantine(root, dir, &why));
-    None
+    Found::Torn
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

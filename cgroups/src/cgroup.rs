@@ -1,16 +1,17 @@
-//! One cgroup, whichever version the host has.
+//! One cgroup, whichever version the host has: the handle, making it, limiting it, entering it. Its processes and its end are
+//! in the modules below.
+
+mod processes;
+mod remove;
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxResources;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Pid;
 
-use crate::{Error, Hierarchy, files, v1, v2};
-
-/// How often the processes of a cgroup that has no kill file are listed and killed; each round kills all that it saw.
-const MAX_KILL_ROUNDS: usize = 64;
+use crate::{Error, Hierarchy, Stats, files, v1, v2};
 
 /// A handle for one cgroup. It owns nothing: dropping it leaves the cgroup as it is.
 #[derive(Debug, Clone)]
@@ -61,12 +62,18 @@ impl Cgroup {
     /// Makes it and those above it; with v2 their controllers are enabled for it. One that exists is success.
     ///
     /// # Errors
-    /// If a directory can not be made.
+    /// If a directory can not be made; none is left over then.
     pub fn create(&self) -> Result<(), Error> {
-        match &self.hierarchy {
-            Hierarchy::V1(mounts) => v1::create(mounts, &self.relative),
-            Hierarchy::V2(root) => v2::create(root, &self.relative),
+        let mut made = Vec::new();
+        let result = match &self.hierarchy {
+            Hierarchy::V1(mounts) => v1::create(mounts, &self.relative, &mut made),
+            Hierarchy::V2(root) => v2::create(root, &self.relative, &mut made),
+        };
+        if result.is_err() {
+            // Somebody else may have begun to use one of them; then it stays.
+            made.iter().rev().for_each(|directory| drop(std::fs::remove_dir(directory)));
         }
+        result
     }
 
     /// Whether it exists.
@@ -121,79 +128,17 @@ impl Cgroup {
         let path = root.join(&self.relative);
         match File::open(&path) {
             Ok(directory) => Ok(Some(directory.into())),
-            Err(cause) => Err(Error::File { step: "open".to_owned(), path, cause }),
+            Err(cause) => Err(Error::file("open", &path, cause)),
         }
     }
 
-    /// Its processes and those of all cgroups below; none if it does not exist.
+    /// Puts another process in, with all of its threads. With v1 this costs milliseconds; see [`Self::join`].
     ///
     /// # Errors
-    /// If a list can not be read.
-    pub fn processes(&self) -> Result<Vec<Pid>, Error> {
-        let mut pids = Vec::new();
-        for top in self.directories() {
-            for directory in files::tree(&top)? {
-                pids.extend(files::pids(&directory)?);
-            }
-        }
-        pids.sort_unstable_by_key(|pid| pid.as_raw_nonzero());
-        pids.dedup();
-        Ok(pids)
-    }
-
-    /// Sends SIGKILL to all processes in it and below. They may take a moment to end. Absent is success.
-    ///
-    /// # Errors
-    /// If its files refuse, or new processes appear faster than they can be killed.
-    pub fn kill_all(&self) -> Result<(), Error> {
-        if let Hierarchy::V2(root) = &self.hierarchy {
-            let kill = root.join(&self.relative).join("cgroup.kill");
-            if files::write_if_there(&kill, "1")? || !self.exists() {
-                return Ok(());
-            }
-        }
-        // A frozen process can not fork away from the list; it dies when it is thawed.
-        let frozen = self.set_frozen(true).is_ok();
-        let result = self.kill_listed(frozen);
-        if frozen && self.exists() {
-            self.set_frozen(false)?;
-        }
-        result
-    }
-
-    fn kill_listed(&self, frozen: bool) -> Result<(), Error> {
-        let mut killed: Vec<Pid> = Vec::new();
-        for _ in 0..MAX_KILL_ROUNDS {
-            let pids = self.processes()?;
-            let fresh = pids.iter().filter(|pid| !killed.contains(pid)).count();
-            for pid in &pids {
-                // Gone already is as good.
-                let _ = kill_process(*pid, Signal::KILL);
-            }
-            if fresh == 0 || frozen {
-                return Ok(());
-            }
-            killed = pids;
-        }
-        Err(Error::Busy { path: self.path(), processes: self.processes()?.len() })
-    }
-
-    /// Freezes or thaws all processes in it. Freezing is complete a moment after.
-    ///
-    /// # Errors
-    /// If it does not exist or there is no freezer.
-    pub fn set_frozen(&self, frozen: bool) -> Result<(), Error> {
-        match &self.hierarchy {
-            Hierarchy::V1(_) => {
-                let directory = self
-                    .directory("freezer")
-                    .ok_or(Error::NoController { controller: "freezer", limit: "freezing".to_owned() })?;
-                files::write(&directory.join("freezer.state"), if frozen { "FROZEN" } else { "THAWED" })
-            }
-            Hierarchy::V2(root) => {
-                files::write(&root.join(&self.relative).join("cgroup.freeze"), if frozen { "1" } else { "0" })
-            }
-        }
+    /// If either does not exist.
+    pub fn add(&self, pid: Pid) -> Result<(), Error> {
+        let pid = pid.as_raw_nonzero().to_string();
+        self.directories().iter().try_for_each(|directory| files::write(&directory.join("cgroup.procs"), &pid))
     }
 
     /// How many processes of it the kernel killed for want of memory.
@@ -203,27 +148,20 @@ impl Cgroup {
     pub fn oom_kills(&self) -> Result<u64, Error> {
         let Some(directory) = self.directory("memory") else { return Ok(0) };
         let name = if self.hierarchy.is_v2() { "memory.events" } else { "memory.oom_control" };
-        files::read(&directory.join(name)).map(|text| files::keyed_number(&text, "oom_kill").unwrap_or(0))
+        match files::read(&directory.join(name)) {
+            Ok(text) => Ok(files::keyed_number(&text, "oom_kill").unwrap_or(0)),
+            // The cgroup is there, only without the controller.
+            Err(error) if error.is_absent() && directory.is_dir() => Ok(0),
+            Err(error) => Err(error),
+        }
     }
 
-    /// Removes it and all cgroups below, in every hierarchy. Absent is success.
+    /// What it uses now. What has no controller is `None`.
     ///
     /// # Errors
-    /// `Busy` while processes are in it.
-    pub fn remove(&self) -> Result<(), Error> {
-        let mut first = None;
-        for top in self.directories() {
-            for directory in files::tree(&top)? {
-                if let Err(error) = files::remove_directory(&directory) {
-                    first.get_or_insert(error);
-                }
-            }
-        }
-        let Some(error) = first else { return Ok(()) };
-        match self.processes()?.len() {
-            0 => Err(error),
-            processes => Err(Error::Busy { path: self.path(), processes }),
-        }
+    /// If it does not exist, or a file can not be read.
+    pub fn stats(&self) -> Result<Stats, Error> {
+        Stats::read(self)
     }
 }
 

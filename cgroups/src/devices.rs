@@ -1,5 +1,5 @@
 //! Which devices a cgroup may use: the rules of the specification, those that every container has, and both as the lines of
-//! v1 or the BPF program of v2.
+//! v1 or the BPF program of v2. Writing and attaching is left to `v1` and `v2`.
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 use podwright_sys::BpfInstruction;
@@ -42,7 +42,19 @@ pub(crate) struct Rule {
     access: u32,
 }
 
+const DENY_EVERYTHING: Rule =
+    Rule { allow: false, kind: Kind::All, major: None, minor: None, access: MKNOD | READ | WRITE };
+
 impl Rule {
+    /// v1 takes any rule of kind `a` for everything, so those that are not become one of each kind.
+    fn push_to(self, rules: &mut Vec<Self>) {
+        if self.kind == Kind::All && !self.is_everything() {
+            rules.extend([Kind::Char, Kind::Block].map(|kind| Self { kind, ..self }));
+        } else {
+            rules.push(self);
+        }
+    }
+
     fn from_spec(rule: &LinuxDeviceCgroup) -> Result<Self, Error> {
         let kind = match rule.typ() {
             None | Some(LinuxDeviceType::A) => Kind::All,
@@ -58,6 +70,9 @@ impl Rule {
                 'm' => MKNOD,
                 _ => return Err(Error::Invalid(format!("device access {letter:?} is none of r, w, m"))),
             };
+        }
+        if access == 0 {
+            return Err(Error::Invalid("a device rule needs an access of r, w or m".to_owned()));
         }
         Ok(Self { allow: rule.allow(), kind, major: number(rule.major())?, minor: number(rule.minor())?, access })
     }
@@ -91,15 +106,33 @@ fn number(value: Option<i64>) -> Result<Option<u32>, Error> {
     }
 }
 
-/// The rules, with those of every container after a leading "deny all".
-pub(crate) fn with_defaults(rules: &[LinuxDeviceCgroup]) -> Result<Vec<Rule>, Error> {
-    let rules = rules.iter().map(Rule::from_spec).collect::<Result<Vec<_>, _>>()?;
-    let Some((first, rest)) = rules.split_first().filter(|(first, _)| !first.allow && first.is_everything()) else {
-        return Ok(rules);
-    };
-    let defaults =
-        DEFAULTS.iter().map(|&(kind, major, minor, access)| Rule { allow: true, kind, major, minor, access });
-    Ok(std::iter::once(*first).chain(defaults).chain(rest.iter().copied()).collect())
+/// The rules as they are to be written, in order; the last that fits decides. A list denies what it does not name, and those of
+/// every container come after the denial. Empty if all is allowed, as in a new cgroup.
+pub(crate) fn effective(rules: &[LinuxDeviceCgroup]) -> Result<Vec<Rule>, Error> {
+    let mut given = Vec::with_capacity(rules.len() + DEFAULTS.len() + 1);
+    for rule in rules {
+        Rule::from_spec(rule)?.push_to(&mut given);
+    }
+    if given.iter().all(|rule| rule.allow) && given.first().is_none_or(|rule| rule.is_everything()) {
+        return Ok(Vec::new());
+    }
+    let mut effective = Vec::with_capacity(given.len() + DEFAULTS.len() + 1);
+    let mut given = given.into_iter().peekable();
+    match given.next_if(|first| first.is_everything()) {
+        Some(first) if first.allow => effective.push(first),
+        _ => {
+            effective.push(DENY_EVERYTHING);
+            effective.extend(DEFAULTS.iter().map(|&(kind, major, minor, access)| Rule {
+                allow: true,
+                kind,
+                major,
+                minor,
+                access,
+            }));
+        }
+    }
+    effective.extend(given);
+    Ok(effective)
 }
 
 const fn instruction(code: u8, registers: u8, offset: i16, immediate: i32) -> BpfInstruction {

@@ -1,83 +1,122 @@
-//! Reading and writing the small files of cgroup file systems.
+//! Reading and writing the small files of cgroup file systems, and their directories.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use rustix::process::Pid;
 
 use crate::Error;
-
-fn failed(step: String, path: &Path, cause: std::io::Error) -> Error {
-    Error::File { step, path: path.to_owned(), cause }
-}
+use crate::error::is_gone;
 
 /// Writes a value in one write(2); the file must exist.
 pub(crate) fn write(path: &Path, value: &str) -> Result<(), Error> {
     let mut options = OpenOptions::new();
-    let result = options.write(true).open(path).and_then(|mut file| file.write_all(value.as_bytes()));
-    result.map_err(|cause| failed(format!("write {value:?} to"), path, cause))
+    let result = options.write(true).truncate(true).open(path).and_then(|mut file| file.write_all(value.as_bytes()));
+    result.map_err(|cause| Error::file(format!("write {value:?} to"), path, cause))
 }
 
 /// Writes a value; an absent file is told by `false`.
 pub(crate) fn write_if_there(path: &Path, value: &str) -> Result<bool, Error> {
     match write(path, value) {
         Ok(()) => Ok(true),
-        Err(Error::File { cause, .. }) if cause.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) if error.is_absent() => Ok(false),
         Err(error) => Err(error),
     }
 }
 
 pub(crate) fn read(path: &Path) -> Result<String, Error> {
-    fs::read_to_string(path).map_err(|cause| failed("read".to_owned(), path, cause))
+    fs::read_to_string(path).map_err(|cause| Error::file("read", path, cause))
 }
 
-/// Makes a directory and those above it; one that is there is success.
-pub(crate) fn make_directory(path: &Path) -> Result<(), Error> {
-    fs::create_dir_all(path).map_err(|cause| failed("make the directory".to_owned(), path, cause))
+/// Reads a file that is not there without its controller.
+pub(crate) fn read_if_there(path: &Path) -> Result<Option<String>, Error> {
+    match read(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.is_absent() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes a directory and those above it; one that is there is success. `made` gets those that were not.
+pub(crate) fn make_directory(path: &Path, made: &mut Vec<PathBuf>) -> Result<(), Error> {
+    let failed = |cause| Error::file("make the directory", path, cause);
+    let mut result = fs::create_dir(path);
+    if let (Err(cause), Some(parent)) = (&result, path.parent())
+        && cause.kind() == ErrorKind::NotFound
+    {
+        make_directory(parent, made)?;
+        result = fs::create_dir(path);
+    }
+    match result {
+        Ok(()) => made.push(path.to_owned()),
+        Err(cause) if cause.kind() == ErrorKind::AlreadyExists && path.is_dir() => {}
+        Err(cause) => return Err(failed(cause)),
+    }
+    Ok(())
 }
 
 /// The pids in `cgroup.procs`; an absent cgroup has none.
 pub(crate) fn pids(directory: &Path) -> Result<Vec<Pid>, Error> {
-    match fs::read_to_string(directory.join("cgroup.procs")) {
+    match read(&directory.join("cgroup.procs")) {
+        // Processes of a foreign pid namespace show as 0.
         Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).filter_map(Pid::from_raw).collect()),
-        Err(cause) if is_gone(&cause) => Ok(Vec::new()),
-        Err(cause) => Err(failed("read the processes of".to_owned(), directory, cause)),
+        // Threads of a process that the cgroup above lists.
+        Err(error) if error.is_absent() || error.errno() == Some(Errno::OPNOTSUPP) => Ok(Vec::new()),
+        Err(error) => Err(error),
     }
 }
 
-/// The directory and those below, the deepest first; an absent one gives none.
+/// The directory and those below, the deepest first; an absent one gives none. Never more than one is open.
 pub(crate) fn tree(directory: &Path) -> Result<Vec<PathBuf>, Error> {
-    let mut found = Vec::new();
-    collect(directory, &mut found)?;
+    let mut found = vec![directory.to_owned()];
+    let mut at = 0;
+    while let Some(next) = found.get(at) {
+        let below = subdirectories(next)?;
+        match below {
+            Some(below) => found.extend(below),
+            None => {
+                found.remove(at);
+                continue;
+            }
+        }
+        at += 1;
+    }
+    found.reverse();
     Ok(found)
 }
 
-fn collect(directory: &Path, found: &mut Vec<PathBuf>) -> Result<(), Error> {
+fn subdirectories(directory: &Path) -> Result<Option<Vec<PathBuf>>, Error> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
-        Err(cause) if is_gone(&cause) => return Ok(()),
-        Err(cause) => return Err(failed("list".to_owned(), directory, cause)),
+        Err(cause) if is_gone(&cause) => return Ok(None),
+        Err(cause) => return Err(Error::file("list", directory, cause)),
     };
-    for entry in entries.flatten() {
+    let mut below = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|cause| Error::file("list", directory, cause))?;
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            collect(&entry.path(), found)?;
+            below.push(entry.path());
         }
     }
-    found.push(directory.to_owned());
-    Ok(())
+    Ok(Some(below))
 }
 
-/// Removes a cgroup directory; an absent one is success.
-pub(crate) fn remove_directory(path: &Path) -> Result<(), Error> {
+/// Removes a cgroup directory and those below; an absent one is success.
+pub(crate) fn remove_tree(top: &Path) -> Result<(), Error> {
+    // Nearly always there is nothing below.
+    if remove_directory(top).is_ok() {
+        return Ok(());
+    }
+    tree(top)?.iter().try_for_each(|directory| remove_directory(directory))
+}
+
+fn remove_directory(path: &Path) -> Result<(), Error> {
     match fs::remove_dir(path) {
-        Err(cause) if !is_gone(&cause) => Err(failed("remove".to_owned(), path, cause)),
+        Err(cause) if !is_gone(&cause) => Err(Error::file("remove", path, cause)),
         _ => Ok(()),
     }
-}
-
-fn is_gone(cause: &std::io::Error) -> bool {
-    cause.kind() == ErrorKind::NotFound || cause.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
 }
 
 /// The number after `key` in a file of lines `key number`.

@@ -2,16 +2,17 @@
 //! cgroup2 mount, counts as v1.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::{Cgroup, Error};
 
 /// The cgroup file systems of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hierarchy {
-    /// One tree for each mount.
-    V1(Vec<V1Mount>),
+    /// One tree for each mount. Shared, for every handle of a cgroup holds it.
+    V1(Arc<[V1Mount]>),
     /// One tree, mounted here.
-    V2(PathBuf),
+    V2(Arc<Path>),
 }
 
 /// A mount of cgroup v1 with its controllers.
@@ -32,16 +33,15 @@ impl Hierarchy {
     /// If nothing is mounted or mountinfo can not be read.
     pub fn detect() -> Result<Self, Error> {
         let path = Path::new("/proc/self/mountinfo");
-        let text = std::fs::read(path).map_err(|cause| Error::File {
-            step: "read".to_owned(),
-            path: path.to_owned(),
-            cause,
-        })?;
-        Self::parse(&String::from_utf8_lossy(&text)).ok_or(Error::NoHierarchy)
+        let text = std::fs::read(path).map_err(|cause| Error::file("read", path, cause))?;
+        Self::from_mountinfo(&String::from_utf8_lossy(&text))
     }
 
-    /// The hierarchies in a mountinfo file; see proc_pid_mountinfo(5).
-    fn parse(mountinfo: &str) -> Option<Self> {
+    /// The hierarchies in the text of a mountinfo file; see proc_pid_mountinfo(5).
+    ///
+    /// # Errors
+    /// `NoHierarchy` if it has none.
+    pub fn from_mountinfo(mountinfo: &str) -> Result<Self, Error> {
         let mut v1: Vec<V1Mount> = Vec::new();
         let mut v2 = None;
         for (root, mount_point, kind, options) in mountinfo.lines().filter_map(fields) {
@@ -51,7 +51,7 @@ impl Hierarchy {
                     let controllers: Vec<String> =
                         options.split(',').filter(|o| is_controller(o)).map(str::to_owned).collect();
                     // A second mount of the same tree (as in a container) adds nothing.
-                    if !v1.iter().any(|seen| seen.controllers == controllers) {
+                    if !controllers.is_empty() && !v1.iter().any(|seen| seen.controllers == controllers) {
                         v1.push(V1Mount { mount_point, root, controllers });
                     }
                 }
@@ -59,9 +59,9 @@ impl Hierarchy {
             }
         }
         if v1.iter().any(|mount| mount.controllers.iter().any(|c| !c.starts_with("name="))) {
-            return Some(Self::V1(v1));
+            return Ok(Self::V1(v1.into()));
         }
-        v2.map(Self::V2)
+        v2.map(|root| Self::V2(root.into())).ok_or(Error::NoHierarchy)
     }
 
     /// A handle for the cgroup at `path`, as `/a/b`. Touches nothing.
@@ -93,11 +93,12 @@ impl V1Mount {
     }
 }
 
+/// What this crate has limits for, and `name=systemd`. The other options of a mount (`rw`, `seclabel`, ...) differ by host.
 fn is_controller(option: &str) -> bool {
-    !matches!(
+    matches!(
         option,
-        "rw" | "ro" | "noprefix" | "clone_children" | "xattr" | "cpuset_v2_mode" | "favordynmods" | "nofavordynmods"
-    ) && !option.starts_with("release_agent=")
+        "blkio" | "cpu" | "cpuacct" | "cpuset" | "devices" | "freezer" | "hugetlb" | "memory" | "pids" | "name=systemd"
+    )
 }
 
 /// Root, mount point, type and super options of a line.
@@ -129,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_hybrid_host_is_v1_with_its_controllers_as_mounted() {
-        let Some(Hierarchy::V1(mounts)) = Hierarchy::parse(HYBRID) else { panic!("not v1") };
+        let Ok(Hierarchy::V1(mounts)) = Hierarchy::from_mountinfo(HYBRID) else { panic!("not v1") };
         assert_eq!(mounts.len(), 2);
         assert_eq!(mounts[0].controllers, ["cpu", "cpuacct"]);
         assert_eq!(mounts[1].mount_point, Path::new("/sys/fs/cgroup/a b"));
@@ -140,13 +141,23 @@ mod tests {
     #[test]
     fn cgroup2_alone_is_v2() {
         let line = "25 23 0:22 / /sys/fs/cgroup rw shared:9 - cgroup2 cgroup2 rw,nsdelegate";
-        assert_eq!(Hierarchy::parse(line), Some(Hierarchy::V2("/sys/fs/cgroup".into())));
-        assert_eq!(Hierarchy::parse("rubbish - "), None);
+        assert_eq!(Hierarchy::from_mountinfo(line).unwrap(), Hierarchy::V2(Path::new("/sys/fs/cgroup").into()));
+        assert!(matches!(Hierarchy::from_mountinfo("rubbish - "), Err(Error::NoHierarchy)));
+    }
+
+    #[test]
+    fn systemd_beside_cgroup2_is_v2_whatever_labels_the_mount_has() {
+        let lines = "\
+25 23 0:22 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,seclabel,xattr,name=systemd
+26 23 0:23 / /sys/fs/cgroup/net_cls rw - cgroup cgroup rw,seclabel,net_cls
+27 23 0:24 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,seclabel
+";
+        assert!(Hierarchy::from_mountinfo(lines).unwrap().is_v2());
     }
 
     #[test]
     fn paths_that_climb_are_refused() {
-        let v2 = Hierarchy::V2("/sys/fs/cgroup".into());
+        let v2 = Hierarchy::V2(Path::new("/sys/fs/cgroup").into());
         for bad in ["", "a", "/", "/a/../b", "/a/./b", "/a\0", "/a\n", "//"] {
             assert!(v2.cgroup(bad).is_err(), "{bad:?} was taken");
         }

@@ -7,7 +7,9 @@ mod devices;
 mod error;
 mod files;
 mod hierarchy;
+mod limits;
 mod slice;
+mod stats;
 mod v1;
 mod v2;
 
@@ -15,3 +17,5 @@ pub use cgroup::Cgroup;
 pub use error::Error;
 pub use hierarchy::{Hierarchy, V1Mount};
 pub use slice::{expand_slice, scope_name, systemd_path};
+pub use stats::{IoStats, MemoryStats, Stats};
+pub use v2::weight_of_shares;

@@ -39,7 +39,11 @@ pub fn systemd_path(triple: &str) -> Result<String, Error> {
     let [slice, prefix, name] = parts.as_slice() else {
         return Err(Error::Invalid(format!("{triple:?} is not of the form slice:prefix:name")));
     };
-    if name.is_empty() || triple.contains("..") || name.contains('/') || prefix.contains('/') {
+    if name.is_empty()
+        || triple.contains("..")
+        || triple.chars().any(char::is_control)
+        || [*prefix, *name].iter().any(|part| part.contains('/'))
+    {
         return Err(Error::Invalid(format!("{triple:?} does not name a unit")));
     }
     let slice = if slice.is_empty() { "system.slice" } else { slice };

@@ -1,15 +1,19 @@
-//! Limits of cgroup v1: which file of which controller takes them, and in which order.
+//! cgroup v1: making a cgroup in every hierarchy, and which file of which controller takes a limit, in which order. Memory is in
+//! the module below.
+
+mod memory;
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxHugepageLimit, LinuxMemory, LinuxResources};
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxHugepageLimit, LinuxResources};
+use rustix::io::Errno;
 
-use crate::{Cgroup, Error, V1Mount, devices, files};
+use crate::{Cgroup, Error, V1Mount, devices, files, limits};
 
-pub(crate) fn create(mounts: &[V1Mount], relative: &str) -> Result<(), Error> {
+pub(crate) fn create(mounts: &[V1Mount], relative: &str, made: &mut Vec<PathBuf>) -> Result<(), Error> {
     for mount in mounts {
         let directory = mount.directory(relative);
-        files::make_directory(&directory)?;
+        files::make_directory(&directory, made)?;
         if mount.has("cpuset") {
             inherit_cpuset(&mount.mount_point, &directory)?;
         }
@@ -17,32 +21,30 @@ pub(crate) fn create(mounts: &[V1Mount], relative: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// A new cpuset is empty and takes no process; it is filled from its parent, from the top down.
+/// A new cpuset is empty and takes no process; it is filled from its parent, which may be new itself.
 fn inherit_cpuset(top: &Path, directory: &Path) -> Result<(), Error> {
-    let Ok(below) = directory.strip_prefix(top) else { return Ok(()) };
-    let mut parent = top.to_owned();
-    for part in below.components() {
-        let child = parent.join(part);
-        for file in ["cpuset.cpus", "cpuset.mems"] {
-            if files::read(&child.join(file))?.trim().is_empty() {
-                files::write(&child.join(file), files::read(&parent.join(file))?.trim())?;
-            }
+    let files = ["cpuset.cpus", "cpuset.mems"];
+    let Some(parent) = directory.parent().filter(|_| directory != top) else { return Ok(()) };
+    let mut empty = Vec::new();
+    for file in files {
+        if files::read(&directory.join(file))?.trim().is_empty() {
+            empty.push(file);
         }
-        parent = child;
     }
-    Ok(())
+    if !empty.is_empty() {
+        inherit_cpuset(top, parent)?;
+    }
+    empty.iter().try_for_each(|file| files::write(&directory.join(file), files::read(&parent.join(file))?.trim()))
 }
 
 pub(crate) fn update(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), Error> {
-    if let Some(key) = resources.unified().iter().flat_map(|map| map.keys()).next() {
-        return Err(Error::Invalid(format!("{key} is a file of cgroup v2, and this host has v1")));
-    }
+    refuse_unsupported(resources)?;
     if let Some(cpu) = resources.cpu() {
         update_cpu(cgroup, cpu)?;
         update_cpuset(cgroup, cpu)?;
     }
     if let Some(memory) = resources.memory() {
-        update_memory(cgroup, memory)?;
+        memory::update(cgroup, memory)?;
     }
     if let Some(limit) = resources.pids().as_ref().map(|pids| pids.limit()).filter(|limit| *limit != 0) {
         let value = if limit < 0 { "max".to_owned() } else { limit.to_string() };
@@ -57,6 +59,17 @@ pub(crate) fn update(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), 
     }
 }
 
+fn refuse_unsupported(resources: &LinuxResources) -> Result<(), Error> {
+    let unsupported = |setting: String| Err(Error::Unsupported { setting, version: "v1" });
+    if let Some(key) = resources.unified().iter().flatten().map(|(key, _)| key).min() {
+        return unsupported(format!("the file {key:?}, which is one of cgroup v2,"));
+    }
+    match limits::unsupported_by_both(resources) {
+        Some(setting) => unsupported(setting.to_owned()),
+        None => Ok(()),
+    }
+}
+
 fn needed(cgroup: &Cgroup, controller: &'static str, limit: impl FnOnce() -> String) -> Result<PathBuf, Error> {
     cgroup.directory(controller).ok_or_else(|| Error::NoController { controller, limit: limit() })
 }
@@ -66,19 +79,38 @@ fn update_cpu(cgroup: &Cgroup, cpu: &LinuxCpu) -> Result<(), Error> {
         let directory = needed(cgroup, "cpu", || format!("a CPU weight of {shares} shares"))?;
         files::write(&directory.join("cpu.shares"), &shares.to_string())?;
     }
+    if let Some(idle) = cpu.idle() {
+        files::write(&needed(cgroup, "cpu", || "idle scheduling".to_owned())?.join("cpu.idle"), &idle.to_string())?;
+    }
     let (period, quota) = (cpu.period().filter(|p| *p != 0), cpu.quota().filter(|q| *q != 0));
+    write_bandwidth(cgroup, ["cpu.cfs_period_us", "cpu.cfs_quota_us"], period, quota)?;
+    if let Some(burst) = cpu.burst() {
+        files::write(
+            &needed(cgroup, "cpu", || "a CPU burst".to_owned())?.join("cpu.cfs_burst_us"),
+            &burst.to_string(),
+        )?;
+    }
+    let (period, runtime) = (cpu.realtime_period().filter(|p| *p != 0), cpu.realtime_runtime().filter(|r| *r != 0));
+    write_bandwidth(cgroup, ["cpu.rt_period_us", "cpu.rt_runtime_us"], period, runtime)
+}
+
+/// Each write is checked against the parent with the other's old value, so one of the two orders may be refused. Never are both.
+fn write_bandwidth(cgroup: &Cgroup, files: [&str; 2], period: Option<u64>, quota: Option<i64>) -> Result<(), Error> {
     if period.is_none() && quota.is_none() {
         return Ok(());
     }
     let directory = needed(cgroup, "cpu", || "a CPU quota".to_owned())?;
-    let write_period = || period.map_or(Ok(()), |p| files::write(&directory.join("cpu.cfs_period_us"), &p.to_string()));
-    let write_quota = || quota.map_or(Ok(()), |q| files::write(&directory.join("cpu.cfs_quota_us"), &q.to_string()));
-    // Each write is checked against the parent with the other's old value, so one of the two orders may be refused.
-    if write_period().is_ok() {
-        return write_quota();
+    let [period_file, quota_file] = files.map(|file| directory.join(file));
+    let write_period = || period.map_or(Ok(()), |p| files::write(&period_file, &p.to_string()));
+    let write_quota = || quota.map_or(Ok(()), |q| files::write(&quota_file, &q.to_string()));
+    match write_period() {
+        Err(error) if error.errno() == Some(Errno::INVAL) && quota.is_some() => {
+            write_quota()?;
+            write_period()
+        }
+        Err(error) => Err(error),
+        Ok(()) => write_quota(),
     }
-    write_quota()?;
-    write_period()
 }
 
 fn update_cpuset(cgroup: &Cgroup, cpu: &LinuxCpu) -> Result<(), Error> {
@@ -88,41 +120,6 @@ fn update_cpuset(cgroup: &Cgroup, cpu: &LinuxCpu) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-fn update_memory(cgroup: &Cgroup, memory: &LinuxMemory) -> Result<(), Error> {
-    let (limit, swap) = (memory.limit().filter(|l| *l != 0), memory.swap().filter(|s| *s != 0));
-    if limit.is_some() || swap.is_some() {
-        let directory = needed(cgroup, "memory", || "a memory limit".to_owned())?;
-        write_memory_limits(&directory, limit, swap)?;
-    }
-    if let Some(reservation) = memory.reservation().filter(|r| *r != 0) {
-        let directory = needed(cgroup, "memory", || "a memory reservation".to_owned())?;
-        files::write(&directory.join("memory.soft_limit_in_bytes"), &reservation.to_string())?;
-    }
-    if let Some(swappiness) = memory.swappiness() {
-        let directory = needed(cgroup, "memory", || "a swappiness".to_owned())?;
-        files::write(&directory.join("memory.swappiness"), &swappiness.to_string())?;
-    }
-    Ok(())
-}
-
-/// `memory.limit` must never exceed `memory.memsw.limit`: when both rise, the latter goes first.
-fn write_memory_limits(directory: &Path, limit: Option<i64>, swap: Option<i64>) -> Result<(), Error> {
-    let (limit_file, swap_file) =
-        (directory.join("memory.limit_in_bytes"), directory.join("memory.memsw.limit_in_bytes"));
-    let write_limit = || limit.map_or(Ok(()), |l| files::write(&limit_file, &l.to_string()));
-    let write_swap = || match swap {
-        // Without swap accounting the limit holds for memory alone, and there is nothing to write.
-        Some(s) => files::write_if_there(&swap_file, &s.to_string()).map(|_| ()),
-        // A raised memory limit must not stop at a memsw limit that nobody asked to keep.
-        None => Ok(()),
-    };
-    if write_limit().is_ok() {
-        return write_swap();
-    }
-    write_swap()?;
-    write_limit()
 }
 
 fn update_hugepages(cgroup: &Cgroup, limit: &LinuxHugepageLimit) -> Result<(), Error> {
@@ -136,8 +133,10 @@ fn update_hugepages(cgroup: &Cgroup, limit: &LinuxHugepageLimit) -> Result<(), E
             }),
         };
     };
-    let size = page_size(limit)?;
-    files::write(&directory.join(format!("hugetlb.{size}.limit_in_bytes")), &limit.limit().to_string())
+    let (size, value) = (page_size(limit)?, limit.limit().to_string());
+    // Pages may be reserved before they are used; older kernels do not count that.
+    files::write_if_there(&directory.join(format!("hugetlb.{size}.rsvd.limit_in_bytes")), &value)?;
+    files::write(&directory.join(format!("hugetlb.{size}.limit_in_bytes")), &value)
 }
 
 /// The page size as part of a file name.
@@ -158,6 +157,13 @@ fn update_block_io(cgroup: &Cgroup, block_io: &LinuxBlockIo) -> Result<(), Error
             files::write(&directory()?.join("blkio.weight"), &weight.to_string())?;
         }
     }
+    for device in block_io.weight_device().iter().flatten() {
+        let Some(weight) = device.weight() else { continue };
+        let value = format!("{}:{} {weight}", device.major(), device.minor());
+        if !files::write_if_there(&directory()?.join("blkio.bfq.weight_device"), &value)? {
+            files::write(&directory()?.join("blkio.weight_device"), &value)?;
+        }
+    }
     let throttles = [
         ("blkio.throttle.read_bps_device", block_io.throttle_read_bps_device()),
         ("blkio.throttle.write_bps_device", block_io.throttle_write_bps_device()),
@@ -174,11 +180,12 @@ fn update_block_io(cgroup: &Cgroup, block_io: &LinuxBlockIo) -> Result<(), Error
 }
 
 pub(crate) fn apply_devices(cgroup: &Cgroup, rules: &[LinuxDeviceCgroup]) -> Result<(), Error> {
+    let rules = devices::effective(rules)?;
     if rules.is_empty() {
         return Ok(());
     }
     let directory = needed(cgroup, "devices", || "the list of allowed devices".to_owned())?;
-    for rule in devices::with_defaults(rules)? {
+    for rule in rules {
         let file = if rule.allow { "devices.allow" } else { "devices.deny" };
         files::write(&directory.join(file), &rule.to_v1())?;
     }

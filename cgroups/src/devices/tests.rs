@@ -47,7 +47,7 @@ fn the_program_decides_as_the_rules_say() {
         rule(true, LinuxDeviceType::B, Some(8), None, "r"),
         rule(false, LinuxDeviceType::B, Some(8), Some(1), "r"),
     ];
-    let program = program(&with_defaults(&rules).unwrap()).unwrap();
+    let program = program(&effective(&rules).unwrap()).unwrap();
     let (block, char) = (1, 2);
     for (kind, access, major, minor, allowed) in [
         (char, READ | WRITE, 1, 3, true),
@@ -72,13 +72,13 @@ fn root_the_kernel_takes_the_program() {
         rule(true, LinuxDeviceType::B, Some(8), None, "r"),
         rule(false, LinuxDeviceType::C, None, None, "w"),
     ];
-    let program = program(&with_defaults(&rules).unwrap()).unwrap();
+    let program = program(&effective(&rules).unwrap()).unwrap();
     podwright_sys::load_device_program(&program).unwrap();
 }
 
 #[test]
 fn lines_of_v1() {
-    let rules = with_defaults(&[deny_all(), rule(true, LinuxDeviceType::C, Some(10), Some(-1), "rw")]).unwrap();
+    let rules = effective(&[deny_all(), rule(true, LinuxDeviceType::C, Some(10), Some(-1), "rw")]).unwrap();
     assert_eq!(rules.first().map(|r| r.to_v1()), Some("a".to_owned()));
     assert_eq!(rules.get(1).map(|r| r.to_v1()), Some("c *:* m".to_owned()));
     assert_eq!(rules.last().map(|r| r.to_v1()), Some("c 10:* rw".to_owned()));
@@ -92,6 +92,6 @@ fn bad_rules_are_refused() {
         rule(true, LinuxDeviceType::C, None, None, "rx"),
         rule(true, LinuxDeviceType::P, None, None, "r"),
     ] {
-        assert!(with_defaults(&[bad]).is_err());
+        assert!(effective(&[bad]).is_err());
     }
 }

@@ -33,7 +33,7 @@ pub(crate) fn prepare(own_namespace: bool) -> Result<Trees, Failure> {
     let path = "/proc/self/cgroup";
     let own = std::fs::read_to_string(path).step("read", || path)?;
     let mut trees = Vec::new();
-    for mount in mounts {
+    for mount in mounts.iter() {
         let Some(name) = mount.mount_point.file_name().and_then(|name| name.to_str()) else { continue };
         let directory = own_path(&own, &mount.controllers)
             .and_then(|path| hierarchy.cgroup(path).ok())

@@ -1,11 +1,12 @@
 //! Configurations as kubelet writes them, with the least in them.
 
+use std::path::Path;
+
 use podwright_cri_api::v1::{
     ContainerConfig, ContainerMetadata, ImageSpec, LinuxContainerConfig, LinuxContainerResources,
     LinuxContainerSecurityContext, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, Mount, NamespaceOption,
     PodSandboxConfig, PodSandboxMetadata, PortMapping,
 };
-use podwright_testutil::TestHost;
 
 /// A pod that was made, with what it was made from.
 #[derive(Debug, Clone)]
@@ -16,9 +17,9 @@ pub struct Pod {
     pub config: PodSandboxConfig,
 }
 
-/// A pod of this name, in the cgroup of the host, with its log directory there.
+/// A pod of this name, in a cgroup, with its log directory under `logs`.
 #[must_use]
-pub fn pod_config(host: &TestHost, name: &str) -> PodSandboxConfig {
+pub fn pod_config(logs: &Path, cgroup_parent: &str, name: &str) -> PodSandboxConfig {
     PodSandboxConfig {
         metadata: Some(PodSandboxMetadata {
             name: name.into(),
@@ -27,9 +28,9 @@ pub fn pod_config(host: &TestHost, name: &str) -> PodSandboxConfig {
             attempt: 0,
         }),
         hostname: name.into(),
-        log_directory: host.dir().join("logs").join(name).display().to_string(),
+        log_directory: logs.join(name).display().to_string(),
         linux: Some(LinuxPodSandboxConfig {
-            cgroup_parent: host.cgroup_parent(),
+            cgroup_parent: cgroup_parent.into(),
             security_context: Some(LinuxSandboxSecurityContext {
                 namespace_options: Some(NamespaceOption { pid: 1, ..Default::default() }),
                 ..Default::default()
@@ -73,7 +74,7 @@ pub fn linux(config: &mut ContainerConfig) -> (&mut LinuxContainerResources, &mu
 
 /// A mount without propagation.
 #[must_use]
-pub fn mount(host_path: &std::path::Path, container_path: &str) -> Mount {
+pub fn mount(host_path: &Path, container_path: &str) -> Mount {
     Mount { host_path: host_path.display().to_string(), container_path: container_path.into(), ..Default::default() }
 }
 

@@ -5,9 +5,11 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod cri;
 mod logs;
 mod world;
 
 pub use config::{Pod, container, host_port, linux, mount, pod_config, shell};
+pub use cri::Cri;
 pub use logs::{LogLine, read_log};
-pub use world::{World, WorldBuilder, with_world, with_world_of};
+pub use world::{World, WorldBuilder, must, with_world, with_world_of};

@@ -1,27 +1,19 @@
-//! A daemon with a registry and an image in a host of its own, and the CRI calls of the tests.
+//! A daemon with a registry and an image in a host of its own. The calls that tests make in it are [`Cri`]'s.
 
-mod calls;
+use std::ops::{Deref, DerefMut};
 
 use anyhow::{Context, Result};
-use podwright_cri_api::v1::image_service_client::ImageServiceClient;
-use podwright_cri_api::v1::runtime_service_client::RuntimeServiceClient;
 use podwright_testutil::{Census, Daemon, DaemonBuilder, Registry, TestHost, base};
-use tonic::transport::Channel;
 
-use crate::config::{host_port, pod_config};
-
-/// Largest message that clients take, as kubelet's.
-const MAX_MESSAGE_BYTES: usize = 16 << 20;
+use crate::config::{Pod, host_port, shell};
+use crate::cri::Cri;
 
 /// A port of the host that the first pod has, so that tables for host ports exist before things are counted.
 const WARM_UP_PORT: i32 = 39_999;
 
 /// Host, daemon, registry and a pulled busybox.
 pub struct World {
-    /// RuntimeService.
-    pub runtime: RuntimeServiceClient<Channel>,
-    /// ImageService.
-    pub images: ImageServiceClient<Channel>,
+    cri: Cri,
     /// The daemon.
     pub daemon: Daemon,
     /// The registry, in the daemon's host.
@@ -54,15 +46,7 @@ impl WorldBuilder {
         let image = registry.push(&base::busybox()?, "busybox", "1")?;
         let daemon = self.daemon.start_in(host)?;
         daemon.trust(&registry)?;
-        let channel = daemon.channel().await?;
-        let mut world = World {
-            runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES),
-            images: ImageServiceClient::new(channel),
-            before: daemon.census()?,
-            daemon,
-            registry,
-            image,
-        };
+        let mut world = World { cri: Cri::connect(&daemon).await?, before: daemon.census()?, daemon, registry, image };
         let image = world.image.clone();
         world.pull(&image).await?;
         world.warm_up().await.context("making and removing a first pod")?;
@@ -77,9 +61,7 @@ impl World {
     /// # Errors
     /// The socket can not be reached.
     pub async fn reconnect(&mut self) -> Result<()> {
-        let channel = self.daemon.channel().await?;
-        self.runtime = RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        self.images = ImageServiceClient::new(channel);
+        self.cri = Cri::connect(&self.daemon).await?;
         Ok(())
     }
 
@@ -90,6 +72,21 @@ impl World {
     pub fn count(&mut self) -> Result<()> {
         self.before = self.daemon.census()?;
         Ok(())
+    }
+
+    /// Makes and starts a container of busybox with a shell script.
+    ///
+    /// # Errors
+    /// A call failed.
+    pub async fn run_shell(&mut self, pod: &Pod, name: &str, script: &str) -> Result<String> {
+        let config = shell(name, &self.image, script);
+        self.cri.run(pod, &config).await
+    }
+
+    /// Clients of one's own, for calls side by side.
+    #[must_use]
+    pub fn calls(&self) -> Cri {
+        self.cri.clone()
     }
 
     /// Removes all pods and compares the host with what it was.
@@ -104,10 +101,24 @@ impl World {
     }
 
     async fn warm_up(&mut self) -> Result<()> {
-        let mut config = pod_config(self.daemon.host(), "warm-up");
+        let mut config = self.pod("warm-up");
         config.port_mappings.push(host_port(WARM_UP_PORT, 80));
         let pod = self.run_pod(config).await?;
         self.remove_pod(&pod.id).await
+    }
+}
+
+impl Deref for World {
+    type Target = Cri;
+
+    fn deref(&self) -> &Cri {
+        &self.cri
+    }
+}
+
+impl DerefMut for World {
+    fn deref_mut(&mut self) -> &mut Cri {
+        &mut self.cri
     }
 }
 
@@ -120,7 +131,6 @@ pub fn with_world(test: impl AsyncFnOnce(&mut World) -> Result<()>) {
 ///
 /// # Panics
 /// The test failed: this is for tests. The daemon's log is shown then.
-#[allow(clippy::panic)]
 pub fn with_world_of(builder: WorldBuilder, test: impl AsyncFnOnce(&mut World) -> Result<()>) {
     let outcome = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let outcome = outcome.context("making a tokio runtime").and_then(|runtime| {
@@ -130,14 +140,22 @@ pub fn with_world_of(builder: WorldBuilder, test: impl AsyncFnOnce(&mut World) -
                 test(&mut world).await?;
                 world.nothing_left().await.context("after the test")
             };
-            if let Err(error) = outcome.await {
-                // Here and not outside: the world is dropped while this panics, and shows the daemon's log.
-                panic!("{error:?}");
-            }
+            // Here and not outside: the world is dropped while this panics, and shows the daemon's log.
+            must(outcome.await);
             Ok(())
         })
     });
-    if let Err(error) = outcome {
-        panic!("{error:?}");
+    must(outcome);
+}
+
+/// Ends a test that failed, with the whole chain of causes.
+///
+/// # Panics
+/// The outcome is an error.
+#[allow(clippy::panic)] // A test fails by it.
+pub fn must<T>(outcome: Result<T>) -> T {
+    match outcome {
+        Ok(value) => value,
+        Err(error) => panic!("{error:?}"),
     }
 }

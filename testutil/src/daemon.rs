@@ -97,7 +97,7 @@ impl DaemonBuilder {
         let dir = host.dir().to_owned();
         // Containers of any user reach mounts below it.
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o711))?;
-        for name in ["net.d", "certs.d", "logs", "volumes"] {
+        for name in ["net.d", "certs.d", "logs", "plugins", "volumes"] {
             fs::create_dir_all(dir.join(name)).with_context(|| format!("making {name} in {}", dir.display()))?;
         }
         if let Some(version) = &self.cni_version {
@@ -112,7 +112,7 @@ impl DaemonBuilder {
     fn config_file(&self, host: &TestHost) -> String {
         let certs = host.dir().join("certs.d");
         format!(
-            "[network]\nmode = \"{}\"\n\n[cgroups]\ndriver = \"{}\"\n\n[images]\nregistry_config_path = \"{}\"\n\n{}",
+            "[network]\nmode = \"{}\"\n\n[cgroup]\ndriver = \"{}\"\n\n[images]\nhosts_dir = \"{}\"\n\n{}",
             self.network,
             host.cgroup_driver().name(),
             certs.display(),
@@ -134,6 +134,7 @@ impl DaemonBuilder {
             ("--listen", format!("unix://{}", at("podwright.sock"))),
             ("--cni-conf-dir", at("net.d")),
             ("--cni-bin-dir", plugins.display().to_string()),
+            ("--cni-bin-dir", at("plugins")),
             ("--log-level", self.log_level.clone()),
             ("--shim", tools::program("podwright-shim")?.display().to_string()),
         ]

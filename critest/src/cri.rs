@@ -1,9 +1,11 @@
-//! The CRI calls that tests make, with errors that say which one failed.
+//! Clients of the CRI, and the calls that tests make, with errors that say which one failed.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use podwright_cri_api::v1::image_service_client::ImageServiceClient;
+use podwright_cri_api::v1::runtime_service_client::RuntimeServiceClient;
 use podwright_cri_api::v1::{
     ContainerConfig, ContainerState, ContainerStatus, ContainerStatusRequest, CreateContainerRequest, ExecSyncRequest,
     ExecSyncResponse, ImageSpec, ListPodSandboxRequest, PodSandbox, PodSandboxConfig, PodSandboxStatus,
@@ -11,7 +13,9 @@ use podwright_cri_api::v1::{
     StartContainerRequest, StopContainerRequest, StopPodSandboxRequest,
 };
 
-use super::World;
+use podwright_testutil::Daemon;
+use tonic::transport::Channel;
+
 use crate::config::{Pod, pod_config};
 use crate::logs::{LogLine, read_log};
 
@@ -20,7 +24,35 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Seconds that exec gets.
 const EXEC_LIMIT_SECONDS: i64 = 30;
 
-impl World {
+/// Largest message that clients take, as kubelet's.
+const MAX_MESSAGE_BYTES: usize = 16 << 20;
+
+/// Clients of a daemon. Cheap to clone, for calls side by side.
+#[derive(Debug, Clone)]
+pub struct Cri {
+    /// RuntimeService.
+    pub runtime: RuntimeServiceClient<Channel>,
+    /// ImageService.
+    pub images: ImageServiceClient<Channel>,
+    logs: PathBuf,
+    cgroup_parent: String,
+}
+
+impl Cri {
+    /// Connects to a daemon.
+    ///
+    /// # Errors
+    /// The socket can not be reached.
+    pub async fn connect(daemon: &Daemon) -> Result<Self> {
+        let channel = daemon.channel().await?;
+        Ok(Self {
+            runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES),
+            images: ImageServiceClient::new(channel),
+            logs: daemon.path("logs"),
+            cgroup_parent: daemon.host().cgroup_parent(),
+        })
+    }
+
     /// Pulls an image and returns its reference.
     ///
     /// # Errors
@@ -37,7 +69,7 @@ impl World {
     /// A pod configuration for this host.
     #[must_use]
     pub fn pod(&self, name: &str) -> PodSandboxConfig {
-        pod_config(self.daemon.host(), name)
+        pod_config(&self.logs, &self.cgroup_parent, name)
     }
 
     /// Makes a pod.

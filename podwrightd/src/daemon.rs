@@ -1,0 +1,138 @@
+//! The daemon's life: its place on the host, its parts and how they are put together, recovery, service, end.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use podwright_cgroups::Hierarchy;
+use podwright_cni::Networks;
+use podwright_cri::{CgroupDriver, Cri};
+use podwright_imageservice::ImageStore;
+use podwright_podsandbox::ports::Cgroups;
+use podwright_podsandbox::{Engine, Ports, SandboxFilter};
+use podwright_shim_api::launcher::Launcher;
+
+use crate::config::{CgroupDriverChoice, Config};
+use crate::host::Node;
+use crate::ports::{Cgroupfs, PodNetworks, ShimLauncher, StoredImages};
+use crate::{listener, serve, settings};
+
+/// Where the shim is installed if it is not beside the daemon.
+const INSTALLED_SHIM: &str = "/usr/libexec/podwright/podwright-shim";
+/// Its name.
+const SHIM: &str = "podwright-shim";
+
+/// Runs the daemon to its end.
+pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
+    listener::make_directory(&config.root)?;
+    listener::make_directory(&config.state)?;
+    let _lock = listener::lock_root(&config.root)?;
+    raise_open_files();
+
+    let driver = Driver::choose(&config)?;
+    let images = open_images(&config).await?;
+    let networks = Networks::new(settings::networks(&config)).context("cannot open the pod networks")?;
+    let shim = shim_binary(&config)?;
+    let launcher = Launcher::new(&shim, &config.state).context("cannot prepare the shim")?;
+    let ports = Ports {
+        network: Arc::new(PodNetworks(networks.clone())),
+        images: Arc::new(StoredImages(images.clone())),
+        shims: Arc::new(ShimLauncher::new(launcher, driver.cgroups())),
+        cgroups: driver.cgroups(),
+    };
+    let engine = Engine::new(settings::engine(&config), ports);
+    recover(&engine, &networks, &images).await?;
+
+    let node = Arc::new(Node::new(&config, driver.kind(), networks));
+    let listener = listener::bind(config.listen.path())?;
+    tracing::info!(socket = %config.listen.path().display(), root = %config.root.display(), "serving the CRI");
+    let drain = Duration::from_secs(config.drain_seconds.get().into());
+    let served = serve::serve(Cri::new(engine, images, node), listener, drain).await;
+    let _ = std::fs::remove_file(config.listen.path());
+    driver.close();
+    tracing::info!("stopped");
+    served
+}
+
+/// Brings memory, records and host in line, before anybody can ask.
+async fn recover(engine: &Engine, networks: &Networks, images: &ImageStore) -> anyhow::Result<()> {
+    let report = engine.recover().await.context("cannot recover the pods")?;
+    for note in &report.notes {
+        tracing::warn!("recovery: {note}");
+    }
+    let known = engine.sandboxes(&SandboxFilter::default()).into_iter().map(|sandbox| sandbox.id).collect();
+    networks.recover(&known).await.context("cannot recover the pod networks")?;
+    // After recovery every container holds its image again.
+    images.sweep().await.context("cannot sweep the image store")?;
+    let (sandboxes, containers, running) = (report.sandboxes, report.containers, report.running);
+    tracing::info!(sandboxes, containers, running, "recovered");
+    Ok(())
+}
+
+async fn open_images(config: &Config) -> anyhow::Result<ImageStore> {
+    let images = settings::images(config);
+    ImageStore::open(&config.root, images).await.context("cannot open the image store")
+}
+
+/// Pods cost descriptors: connections to shims, namespaces. A limit that cannot be raised shows when it is reached.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
+fn shim_binary(config: &Config) -> anyhow::Result<PathBuf> {
+    if !config.shim.as_os_str().is_empty() {
+        anyhow::ensure!(config.shim.is_file(), "there is no shim at {}; correct --shim", config.shim.display());
+        return Ok(config.shim.clone());
+    }
+    let own = std::env::current_exe().context("cannot find out where podwrightd itself is")?;
+    let beside = own.parent().unwrap_or(Path::new("/")).join(SHIM);
+    let mut candidates = [beside.clone(), INSTALLED_SHIM.into()].into_iter();
+    candidates.find(|path| path.is_file()).with_context(|| {
+        format!("there is no shim at {} or {INSTALLED_SHIM}; name it with --shim", beside.display())
+    })
+}
+
+/// Who makes cgroups.
+enum Driver {
+    Cgroupfs(Arc<Cgroupfs>),
+}
+
+impl Driver {
+    fn choose(config: &Config) -> anyhow::Result<Self> {
+        let hierarchy = Hierarchy::detect().context("cannot find the cgroups of this host")?;
+        let own = match settings::instance(config) {
+            None => "/podwright".to_owned(),
+            Some(instance) => format!("/podwright-{instance}"),
+        };
+        match config.cgroup.driver {
+            CgroupDriverChoice::Auto | CgroupDriverChoice::Cgroupfs | CgroupDriverChoice::Systemd => {
+                let driver = Cgroupfs::open(hierarchy, own).context("cannot make the cgroup of the pods")?;
+                Ok(Self::Cgroupfs(Arc::new(driver)))
+            }
+        }
+    }
+
+    fn kind(&self) -> CgroupDriver {
+        match self {
+            Self::Cgroupfs(_) => CgroupDriver::Cgroupfs,
+        }
+    }
+
+    fn cgroups(&self) -> Arc<dyn Cgroups> {
+        match self {
+            Self::Cgroupfs(driver) => driver.clone(),
+        }
+    }
+
+    fn close(&self) {
+        match self {
+            Self::Cgroupfs(driver) => driver.close(),
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What the CRI front end asks of the daemon: facts of the node, the network, usage of writable layers.
+
+mod usage;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use podwright_cni::Networks;
+use podwright_cri::{CgroupDriver, Host, NetworkReport, NodeInfo};
+use serde_json::Value;
+
+use crate::config::Config;
+use crate::ports::whole_text;
+use usage::WritableUsage;
+
+/// How many user namespaces may be made; 0 where they are switched off.
+const MAX_USER_NAMESPACES: &str = "/proc/sys/user/max_user_namespaces";
+
+/// The node, as this daemon sees it.
+pub(crate) struct Node {
+    info: NodeInfo,
+    networks: Networks,
+    usage: Arc<WritableUsage>,
+}
+
+impl Node {
+    pub(crate) fn new(config: &Config, cgroup_driver: CgroupDriver, networks: Networks) -> Self {
+        let info = NodeInfo {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            cgroup_driver,
+            // mount_setattr with AT_RECURSIVE is older than the oldest kernel we run on.
+            recursive_read_only_mounts: true,
+            user_namespaces: user_namespaces(),
+            config: serde_json::to_value(config).unwrap_or(Value::Null),
+        };
+        Self { info, networks, usage: Arc::new(WritableUsage::new(config.root.join("containers"))) }
+    }
+}
+
+fn user_namespaces() -> bool {
+    let text = std::fs::read_to_string(MAX_USER_NAMESPACES).unwrap_or_default();
+    text.trim().parse::<u64>().is_ok_and(|max| max > 0)
+}
+
+#[async_trait]
+impl Host for Node {
+    fn info(&self) -> &NodeInfo {
+        &self.info
+    }
+
+    async fn set_pod_cidrs(&self, cidrs: Vec<String>) -> Result<(), String> {
+        self.networks.set_pod_cidrs(&cidrs).await.map_err(|error| whole_text(&error))
+    }
+
+    fn network_report(&self) -> NetworkReport {
+        let info = self.networks.info();
+        let last_load_status = info.problem.clone().unwrap_or_else(|| "OK".to_owned());
+        NetworkReport { config: serde_json::to_value(&info).unwrap_or(Value::Null), last_load_status }
+    }
+
+    async fn container_fs_usage(&self) -> std::io::Result<(PathBuf, u64, u64)> {
+        self.usage.clone().read().await
+    }
+}

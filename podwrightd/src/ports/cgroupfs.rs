@@ -1,0 +1,113 @@
+//! [`Cgroups`] by the files of the cgroup file systems. The shim makes the cgroups of containers; here they are named, and
+//! removed where a shim could not.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use podwright_cgroups::{Error, Hierarchy};
+use podwright_podsandbox::ports::{Cgroups, PortError};
+use podwright_types::{ContainerId, SandboxId};
+
+use super::whole_text;
+
+/// Pauses between attempts to remove a cgroup whose processes are being killed: their end is told by no event on v1.
+const PAUSES_MILLIS: [u64; 10] = [1, 2, 5, 10, 20, 50, 100, 200, 400, 800];
+
+/// The driver without systemd.
+#[derive(Debug, Clone)]
+pub(crate) struct Cgroupfs {
+    hierarchy: Hierarchy,
+    /// Cgroup for pods that bring none, `/podwright` or `/podwright-<instance>`.
+    own: String,
+}
+
+impl Cgroupfs {
+    /// Makes the cgroup for pods that bring none.
+    pub(crate) fn open(hierarchy: Hierarchy, own: String) -> Result<Self, Error> {
+        hierarchy.cgroup(&own)?.create()?;
+        Ok(Self { hierarchy, own })
+    }
+
+    /// Removes our own cgroup if no pod is left in it; called at the end of the daemon.
+    pub(crate) fn close(&self) {
+        let Ok(own) = self.hierarchy.cgroup(&self.own) else { return };
+        let pods_left = ["memory", "cpu", "pids"].iter().filter_map(|c| own.directory(c)).any(|dir| has_children(&dir));
+        if !pods_left && let Err(error) = own.remove() {
+            tracing::debug!(path = self.own, error = whole_text(&error), "own cgroup not removed");
+        }
+    }
+}
+
+fn has_children(directory: &std::path::Path) -> bool {
+    let Ok(mut entries) = std::fs::read_dir(directory) else { return false };
+    entries.any(|entry| entry.is_ok_and(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())))
+}
+
+/// Kills what is in a cgroup and removes it; tried until its processes are gone.
+pub(crate) fn kill_and_remove(hierarchy: &Hierarchy, path: &str) -> Result<(), PortError> {
+    let cgroup = hierarchy.cgroup(path).map_err(|error| converted(&error))?;
+    let attempt = || cgroup.kill_all().and_then(|()| cgroup.remove());
+    for pause in PAUSES_MILLIS {
+        match attempt() {
+            Err(Error::Busy { .. }) => std::thread::sleep(Duration::from_millis(pause)),
+            other => return other.map_err(|error| converted(&error)),
+        }
+    }
+    attempt().map_err(|error| converted(&error))
+}
+
+pub(crate) fn converted(error: &Error) -> PortError {
+    let text = whole_text(error);
+    match error {
+        Error::Invalid(_) => PortError::Invalid(text),
+        Error::Busy { .. } => PortError::TimedOut(text),
+        _ => PortError::Failed(text),
+    }
+}
+
+#[async_trait]
+impl Cgroups for Cgroupfs {
+    fn pod_parent(&self, parent: &str, sandbox: &SandboxId) -> Result<String, PortError> {
+        if parent.is_empty() {
+            return Ok(format!("{}/{sandbox}", self.own));
+        }
+        if std::path::Path::new(parent).extension().is_some_and(|kind| kind == "slice") && !parent.starts_with('/') {
+            let hint = "configure the same cgroup driver for kubelet and podwrightd";
+            return Err(PortError::Invalid(format!("the cgroup parent {parent:?} is one of systemd; {hint}")));
+        }
+        Ok(self.hierarchy.cgroup(parent).map_err(|error| converted(&error))?.path())
+    }
+
+    fn container_path(&self, pod_parent: &str, container: &ContainerId) -> String {
+        format!("{}/{container}", pod_parent.trim_end_matches('/'))
+    }
+
+    fn shim_path(&self, pod_parent: &str, sandbox: &SandboxId) -> String {
+        format!("{}/podwright-shim-{sandbox}", pod_parent.trim_end_matches('/'))
+    }
+
+    async fn kill_and_remove(&self, path: &str) -> Result<(), PortError> {
+        let (hierarchy, path) = (self.hierarchy.clone(), path.to_owned());
+        blocking(move || kill_and_remove(&hierarchy, &path)).await
+    }
+
+    async fn remove_pod_parent(&self, pod_parent: &str) -> Result<(), PortError> {
+        if pod_parent.strip_prefix(&self.own).is_none_or(|rest| !rest.starts_with('/')) {
+            return Ok(());
+        }
+        let cgroup = self.hierarchy.cgroup(pod_parent).map_err(|error| converted(&error))?;
+        blocking(move || cgroup.remove().map_err(|error| converted(&error))).await
+    }
+
+    async fn place(&self, _path: &str, _pid: i32) -> Result<(), PortError> {
+        Ok(())
+    }
+}
+
+/// Runs what blocks for a moment off the threads of the runtime.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PortError> + Send + 'static,
+) -> Result<T, PortError> {
+    let lost = |cause| PortError::Failed(format!("a task for cgroup files ended without an answer: {cause}"));
+    tokio::task::spawn_blocking(work).await.map_err(lost)?
+}

@@ -1,0 +1,62 @@
+//! [`Images`] over the image store.
+
+use async_trait::async_trait;
+use podwright_imageservice::{ErrorKind, ImageStore, ResolvedImage};
+use podwright_podsandbox::ports::{HealthcheckConfig, Image, ImageConfig, Images, PortError};
+
+use super::whole_text;
+
+/// Images of the store.
+pub(crate) struct StoredImages(pub(crate) ImageStore);
+
+#[async_trait]
+impl Images for StoredImages {
+    async fn resolve(&self, reference: &str) -> Result<Image, PortError> {
+        match self.0.resolve(reference) {
+            Ok(image) => Ok(converted(image)),
+            Err(error) => {
+                let text = whole_text(&error);
+                Err(match error.kind() {
+                    ErrorKind::NotFound => PortError::NotFound(text),
+                    ErrorKind::Invalid => PortError::Invalid(text),
+                    ErrorKind::Unauthorized
+                    | ErrorKind::RegistryUnavailable
+                    | ErrorKind::TooManyRequests
+                    | ErrorKind::Corrupt
+                    | ErrorKind::LimitExceeded
+                    | ErrorKind::NoSpace
+                    | ErrorKind::Cancelled
+                    | ErrorKind::Io => PortError::Failed(text),
+                })
+            }
+        }
+    }
+
+    fn hold(&self, image_id: &str, holder: &str) {
+        self.0.hold(image_id, holder);
+    }
+
+    fn release(&self, holder: &str) {
+        self.0.release(holder);
+    }
+}
+
+fn converted(image: ResolvedImage) -> Image {
+    let config = image.config;
+    Image {
+        id: image.id.to_string(),
+        reference: image.reference,
+        config: ImageConfig {
+            user: config.user,
+            env: config.env,
+            entrypoint: config.entrypoint,
+            cmd: config.cmd,
+            working_dir: config.working_dir,
+            stop_signal: config.stop_signal,
+            volumes: config.volumes,
+            labels: config.labels,
+            healthcheck: config.healthcheck.map(|check| HealthcheckConfig { test: check.test }),
+        },
+        layers: image.layers,
+    }
+}

@@ -1,0 +1,128 @@
+//! [`Shim`] over a connection: every call converted, sent, its answer converted.
+
+mod convert;
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use podwright_podsandbox::ports::{
+    Cgroups, CgroupPlacement, CreatePod, ExecRequest, PodCreated, PortError, Shim, ShimState, StartContainer,
+    StartFailure, Started,
+};
+use podwright_shim_api as api;
+use podwright_shim_api::client::{Client, ClientError, StreamFds};
+use podwright_types::{ContainerId, ExecId};
+
+use super::whole_text;
+pub(super) use convert::event;
+
+/// A shim with a connection to it.
+pub(super) struct ConnectedShim {
+    client: Client,
+    cgroups: Arc<dyn Cgroups>,
+}
+
+impl ConnectedShim {
+    pub(super) fn new(client: Client, cgroups: Arc<dyn Cgroups>) -> Self {
+        Self { client, cgroups }
+    }
+
+    /// Puts a process that waits where it belongs.
+    async fn place(&self, placement: Option<&CgroupPlacement>, pid: i32) -> Result<(), String> {
+        match placement {
+            Some(placement) => self.cgroups.place(&placement.path, pid).await.map_err(|error| error.to_string()),
+            None => api::client::no_placing(pid).await,
+        }
+    }
+}
+
+/// The engine's sort of a failed call.
+pub(super) fn client_error(doing: &str, error: &ClientError) -> PortError {
+    let text = format!("{doing}: {}", whole_text(error));
+    match error {
+        ClientError::Refused { failure } => refused(failure.kind(), text),
+        ClientError::Gone { .. } => PortError::Unavailable(text),
+        ClientError::TimedOut { .. } => PortError::TimedOut(text),
+        ClientError::Protocol { .. } | ClientError::Io { .. } => PortError::Failed(text),
+    }
+}
+
+fn refused(kind: api::FailureKind, text: String) -> PortError {
+    match kind {
+        api::FailureKind::NotFound => PortError::NotFound(text),
+        api::FailureKind::Invalid => PortError::Invalid(text),
+        api::FailureKind::TimedOut => PortError::TimedOut(text),
+        api::FailureKind::ProgramNotFound => PortError::Start(StartFailure::ProgramNotFound, text),
+        api::FailureKind::ProgramNotExecutable => PortError::Start(StartFailure::ProgramNotExecutable, text),
+        api::FailureKind::Setup => PortError::Start(StartFailure::Setup, text),
+        api::FailureKind::Busy => PortError::Unavailable(text),
+        api::FailureKind::Unsupported | api::FailureKind::Other => PortError::Failed(text),
+    }
+}
+
+#[async_trait]
+impl Shim for ConnectedShim {
+    async fn state(&self) -> Result<ShimState, PortError> {
+        let (state, netns) = self.client.state().await.map_err(|e| client_error("ask the shim for its state", &e))?;
+        convert::state(state, netns).map_err(PortError::Failed)
+    }
+
+    async fn create_pod(&self, request: &CreatePod) -> Result<PodCreated, PortError> {
+        let place = |pid| self.place(request.pause_cgroup.as_ref(), pid);
+        let created = self.client.create_pod(convert::create_pod(request), place).await;
+        let (created, netns) = created.map_err(|e| client_error("make the pod's namespaces", &e))?;
+        Ok(convert::pod_created(&created, netns))
+    }
+
+    async fn start_container(&self, request: &StartContainer) -> Result<Started, PortError> {
+        let place = |pid| self.place(Some(&request.cgroup), pid);
+        let started = self.client.start_container(convert::start_container(request), &request.spec, place).await;
+        Ok(convert::started(started.map_err(|e| client_error("start the container", &e))?))
+    }
+
+    async fn exec(&self, request: ExecRequest) -> Result<i32, PortError> {
+        let streams = StreamFds { stdin: request.fds.stdin, stdout: request.fds.stdout, stderr: request.fds.stderr };
+        let call = api::Exec {
+            container: request.container.to_string(),
+            exec: request.exec.to_string(),
+            seccomp: Some(convert::seccomp(&request.seccomp)),
+            ..api::Exec::default()
+        };
+        self.client.exec(call, &request.process, streams).await.map_err(|e| client_error("execute", &e))
+    }
+
+    async fn signal_container(&self, container: &ContainerId, signal: i32, all: bool) -> Result<(), PortError> {
+        let sent = self.client.signal_container(container.as_str(), signal, all).await;
+        sent.map_err(|e| client_error(&format!("send signal {signal} to container {container}"), &e))
+    }
+
+    async fn kill_exec(&self, container: &ContainerId, exec: &ExecId) -> Result<(), PortError> {
+        let killed = self.client.kill_exec(container.as_str(), exec.as_str()).await;
+        killed.map_err(|e| client_error(&format!("kill exec {exec} of container {container}"), &e))
+    }
+
+    async fn update_container(&self, container: &ContainerId, resources: &str) -> Result<(), PortError> {
+        let updated = self.client.update_container(container.as_str(), resources).await;
+        updated.map_err(|e| client_error(&format!("update container {container}"), &e))
+    }
+
+    async fn reopen_log(&self, container: &ContainerId) -> Result<(), PortError> {
+        let reopened = self.client.reopen_log(container.as_str()).await;
+        reopened.map_err(|e| client_error(&format!("open the log of container {container} anew"), &e))
+    }
+
+    async fn delete_container(&self, container: &ContainerId) -> Result<(), PortError> {
+        let deleted = self.client.delete_container(container.as_str()).await;
+        deleted.map_err(|e| client_error(&format!("delete container {container} in the shim"), &e))
+    }
+
+    async fn shutdown(&self) -> Result<(), PortError> {
+        self.client.shutdown().await.map_err(|e| client_error("end the shim", &e))
+    }
+}
+
+/// A path as bytes, for the wire.
+fn path_bytes(path: &std::path::Path) -> Vec<u8> {
+    path.as_os_str().as_bytes().to_vec()
+}

@@ -82,12 +82,6 @@ impl ImageError {
         self
     }
 
-    /// Says for which image (or layer) the step was done.
-    pub(crate) fn of(mut self, owner: impl std::fmt::Display) -> Self {
-        self.object = clip(format!("{} of {owner}", self.object));
-        self
-    }
-
     /// Adds to the cause.
     pub(crate) fn and(mut self, more: &str) -> Self {
         self.cause = clip(format!("{}; {more}", self.cause));

@@ -7,15 +7,18 @@
 
 mod auth;
 mod config;
+mod content;
 mod error;
 mod hash;
 mod image;
+mod layer;
 mod manifest;
 mod platform;
 mod progress;
 mod registry;
 mod store;
 mod tar;
+mod unpack;
 
 pub use auth::Auth;
 pub use config::{ImageConfig, Limits, Patience};

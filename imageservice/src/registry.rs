@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use podwright_types::ImageReference;
 
-pub(crate) use session::{BlobStream, Session};
+pub(crate) use session::Session;
 
 use crate::auth::{Auth, Credentials, from_docker_config};
 use crate::config::ImageConfig;

@@ -1,84 +1,195 @@
 //! The image store: what the daemon calls.
+//!
+//! `catalog` is what is known, in memory; `content` is what is on disk. Reading answers from memory alone. A change goes to the
+//! disk first and to memory second, under one writer at a time; the lock on memory is never held over I/O.
+
+mod catalog;
+mod collect;
+mod fetch;
+mod load;
+mod locks;
+mod pull;
 
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use podwright_types::Digest;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
 use crate::config::ImageConfig;
+use crate::content::Content;
 use crate::error::{ErrorKind, ImageError, Result};
 use crate::image::{FsInfo, ImageInfo, PulledImage, ResolvedImage};
 use crate::progress::ProgressFn;
+use crate::registry::Registry;
+use catalog::Catalog;
+use locks::KeyLocks;
 
 /// All images of one root directory. Clones share the store.
 #[derive(Clone, Debug)]
-pub struct ImageStore {}
+pub struct ImageStore {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: ImageConfig,
+    content: Content,
+    catalog: Mutex<Catalog>,
+    registry: Arc<Registry>,
+    /// One worker for each blob and each layer.
+    locks: KeyLocks,
+    /// One writer of the index.
+    index_writer: tokio::sync::Mutex<()>,
+    /// Downloads of all pulls together.
+    downloads: Semaphore,
+}
 
 impl ImageStore {
     /// Opens or creates the store below `root`, and sweeps what an earlier process left half done.
     ///
     /// # Errors
     /// `Io` and `NoSpace` of the disk, `Corrupt` for an index that can not be read.
-    pub async fn open(root: &Path, _config: ImageConfig) -> Result<Self> {
-        Err(ImageError::new(ErrorKind::Io, "open image store", root.display(), "in the making"))
+    pub async fn open(root: &Path, config: ImageConfig) -> Result<Self> {
+        let root = root.to_owned();
+        blocking("open image store", move || {
+            let content = Content::open(&root)?;
+            let catalog = load::load(&content, &config)?;
+            Ok(Self {
+                inner: Arc::new(Inner {
+                    downloads: Semaphore::new(config.limits.downloads_total.max(1)),
+                    config,
+                    content,
+                    catalog: Mutex::new(catalog),
+                    registry: Arc::default(),
+                    locks: KeyLocks::default(),
+                    index_writer: tokio::sync::Mutex::default(),
+                }),
+            })
+        })
+        .await
     }
 
-    /// Pulls an image. Dropping the future cancels the pull and cleans up after it.
+    /// Pulls an image. Dropping the future cancels the pull; what it had begun is cleaned up in the background.
+    ///
+    /// Without `auth` the credentials of docker's configuration file apply, where one is configured.
     ///
     /// # Errors
     /// All kinds; the text names step, object, cause and what to do.
-    pub async fn pull(
-        &self,
-        reference: &str,
-        _auth: Option<Auth>,
-        _progress: Option<ProgressFn>,
-    ) -> Result<PulledImage> {
-        Err(ImageError::new(ErrorKind::Io, "pull", reference, "in the making"))
+    pub async fn pull(&self, reference: &str, auth: Option<Auth>, progress: Option<ProgressFn>) -> Result<PulledImage> {
+        let parsed = reference.parse().map_err(|error| {
+            let shown: String = reference.chars().take(128).collect();
+            ImageError::new(ErrorKind::Invalid, "pull", shown, format!("{error}"))
+        })?;
+        let cancelled = CancellationToken::new();
+        let _cancel_when_dropped = cancelled.clone().drop_guard();
+        let pull = pull::Pull::new(Arc::clone(&self.inner), parsed, auth, progress, cancelled);
+        tokio::spawn(pull.run()).await.unwrap_or_else(|error| {
+            Err(ImageError::new(ErrorKind::Io, "pull", reference, "the pull broke off; pull again").with_source(error))
+        })
     }
 
     /// Lists images; with a filter (a reference, id or id prefix) at most that one. Answers from memory.
     #[must_use]
-    pub fn list(&self, _filter: Option<&str>) -> Vec<ImageInfo> {
-        Vec::new()
+    pub fn list(&self, filter: Option<&str>) -> Vec<ImageInfo> {
+        match filter.filter(|filter| !filter.is_empty()) {
+            Some(filter) => self.status(filter).into_iter().collect(),
+            None => self.inner.catalog().list(&self.inner.config.pinned),
+        }
     }
 
     /// Finds one image by reference, id or unique id prefix. Answers from memory.
     #[must_use]
-    pub fn status(&self, _reference: &str) -> Option<ImageInfo> {
-        None
+    pub fn status(&self, reference: &str) -> Option<ImageInfo> {
+        let catalog = self.inner.catalog();
+        let id = catalog.find(reference)?;
+        catalog.info(&id, &self.inner.config.pinned)
     }
 
-    /// Finds a present image for a container. Answers from memory.
+    /// Finds a present image for a container. Answers from memory. By its full id also a removed image is found while
+    /// a container holds it.
     ///
     /// # Errors
     /// `NotFound`, telling to pull it first.
     pub fn resolve(&self, reference: &str) -> Result<ResolvedImage> {
-        Err(ImageError::new(ErrorKind::NotFound, "find image", reference, "it is not on this host; pull it first"))
+        let catalog = self.inner.catalog();
+        let id = catalog.find(reference).or_else(|| reference.parse().ok());
+        id.and_then(|id| catalog.resolve(&id, &self.inner.content)).ok_or_else(|| {
+            let shown: String = reference.chars().take(128).collect();
+            ImageError::new(ErrorKind::NotFound, "find image", shown, "it is not on this host; pull it first")
+        })
     }
 
     /// Removes an image with all its names; an unknown one is no error. What holders use stays on disk.
     ///
     /// # Errors
     /// `Io` of the disk.
-    pub async fn remove(&self, _reference: &str) -> Result<()> {
-        Ok(())
+    pub async fn remove(&self, reference: &str) -> Result<()> {
+        let Some(id) = self.inner.catalog().find(reference) else { return Ok(()) };
+        let inner = Arc::clone(&self.inner);
+        // A caller that gives up changes nothing.
+        join("remove image", tokio::spawn(async move { inner.remove(&id).await })).await
     }
 
     /// Space that images take. Answers from memory.
     #[must_use]
     pub fn fs_info(&self) -> FsInfo {
-        FsInfo { path: std::path::PathBuf::new(), used_bytes: 0, inodes_used: 0 }
+        let (used_bytes, inodes_used) = self.inner.catalog().usage();
+        FsInfo { path: self.inner.content.images(), used_bytes, inodes_used }
     }
 
-    /// Keeps the layers of an image on disk while `holder` (a container id) exists, even if the image is removed.
-    pub fn hold(&self, _image_id: &str, _holder: &str) {}
+    /// Keeps an image on disk while `holder` (a container id) exists, even if the image is removed. Holds are in memory: they
+    /// are taken again after a restart, before [`sweep`](Self::sweep).
+    pub fn hold(&self, image_id: &str, holder: &str) {
+        match image_id.parse::<Digest>() {
+            Ok(id) => self.inner.catalog().hold(&id, holder),
+            Err(error) => tracing::warn!(image_id, holder, %error, "an image is held by what is no id"),
+        }
+    }
 
-    /// Ends a hold; unknown holders are ignored.
-    pub fn release(&self, _holder: &str) {}
+    /// Ends a hold; unknown holders are ignored. What was removed in the meantime is freed in the background.
+    pub fn release(&self, holder: &str) {
+        let is_garbage = self.inner.catalog().release(holder);
+        if let (true, Ok(runtime)) = (is_garbage, tokio::runtime::Handle::try_current()) {
+            let store = self.clone();
+            runtime.spawn(async move {
+                if let Err(error) = store.sweep().await {
+                    tracing::warn!(%error, "a removed image is not freed yet; the next removal tries again");
+                }
+            });
+        }
+    }
 
     /// Frees removed images that nobody holds. Call once after start, when all holds are taken again.
     ///
     /// # Errors
     /// `Io` of the disk.
     pub async fn sweep(&self) -> Result<()> {
-        Ok(())
+        let inner = Arc::clone(&self.inner);
+        join("sweep images", tokio::spawn(async move { inner.drop_unheld().await })).await
     }
+}
+
+impl Inner {
+    /// What is known. Never kept over an await or I/O.
+    fn catalog(&self) -> MutexGuard<'_, Catalog> {
+        self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs what blocks on the disk.
+async fn blocking<T: Send + 'static>(
+    step: &'static str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    join(step, tokio::task::spawn_blocking(work)).await
+}
+
+async fn join<T>(step: &'static str, task: tokio::task::JoinHandle<Result<T>>) -> Result<T> {
+    task.await.unwrap_or_else(|error| {
+        Err(ImageError::new(ErrorKind::Io, step, "in the background", "the task broke off; try again")
+            .with_source(error))
+    })
 }

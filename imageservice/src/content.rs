@@ -1,0 +1,268 @@
+//! The directories of the store, and the files in them: an OCI image layout, unpacked layers, and work in progress.
+//!
+//! Owns paths, atomic replacement and syncing. What is needed is known by `store`. All of it blocks, so it runs on blocking
+//! threads.
+//!
+//! ```text
+//! images/oci-layout, index.json, blobs/<algorithm>/<hex>     what skopeo reads
+//! layers/<hex of the diff id>/fs, layer.json                 complete layers; layer.json is written last
+//! ingest/                                                    downloads and unpacking in progress; swept at open
+//! trash/                                                     on its way out; swept at open
+//! ```
+
+mod index;
+mod usage;
+
+use std::fs::{DirBuilder, File};
+use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use podwright_types::{Digest, DigestAlgorithm};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use index::{IndexEntry, read_index, write_index};
+
+use crate::error::{ErrorKind, ImageError, Result};
+use crate::hash::digest_of;
+
+const OCI_LAYOUT: &str = "{\"imageLayoutVersion\":\"1.0.0\"}";
+/// Largest small file that is read whole: manifests, configurations, the index.
+const MAX_WHOLE_BYTES: u64 = 64 << 20;
+
+/// Where everything is.
+#[derive(Debug)]
+pub(crate) struct Content {
+    root: PathBuf,
+    trash_serial: AtomicU64,
+}
+
+/// What is written beside an unpacked layer when it is complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LayerSize {
+    /// Bytes on disk.
+    pub(crate) bytes: u64,
+    /// Files and directories.
+    pub(crate) inodes: u64,
+}
+
+impl Content {
+    /// Makes the directories and sweeps what was left in progress.
+    pub(crate) fn open(root: &Path) -> Result<Self> {
+        let content = Self { root: root.to_owned(), trash_serial: AtomicU64::new(0) };
+        make_directory(root, 0o711)?;
+        for name in ["images", "images/blobs", "images/blobs/sha256", "layers", "ingest", "trash"] {
+            make_directory(&root.join(name), 0o700)?;
+        }
+        let layout = content.images().join("oci-layout");
+        if !layout.exists() {
+            replace(&layout, OCI_LAYOUT.as_bytes())?;
+        }
+        for name in ["ingest", "trash"] {
+            sweep_directory(&root.join(name))?;
+        }
+        Ok(content)
+    }
+
+    pub(crate) fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
+    pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
+        self.images().join("blobs").join(digest.algorithm().name()).join(digest.hex())
+    }
+
+    /// A layer's directory. Only hexadecimal digits: overlayfs reads colons in its options.
+    pub(crate) fn layer(&self, diff_id: &Digest) -> PathBuf {
+        self.root.join("layers").join(diff_id.hex())
+    }
+
+    /// Where a layer's tree is: a `lowerdir`.
+    pub(crate) fn layer_tree(&self, diff_id: &Digest) -> PathBuf {
+        self.layer(diff_id).join("fs")
+    }
+
+    pub(crate) fn partial_blob(&self, digest: &Digest) -> PathBuf {
+        self.root.join("ingest").join(digest.hex())
+    }
+
+    fn partial_layer(&self, diff_id: &Digest) -> PathBuf {
+        self.root.join("ingest").join(format!("{}.unpack", diff_id.hex()))
+    }
+
+    /// Reads and checks a small blob.
+    pub(crate) fn read_blob(&self, digest: &Digest) -> Result<Vec<u8>> {
+        use std::io::Read as _;
+        let path = self.blob(digest);
+        let mut bytes = Vec::new();
+        File::open(&path)
+            .and_then(|file| file.take(MAX_WHOLE_BYTES).read_to_end(&mut bytes))
+            .map_err(|error| ImageError::io("read blob", &path, error))?;
+        if digest_of(digest.algorithm(), &bytes) == *digest {
+            Ok(bytes)
+        } else {
+            let cause = "its content changed on disk; remove the image and pull it again";
+            Err(ImageError::new(ErrorKind::Corrupt, "read blob", path.display(), cause))
+        }
+    }
+
+    /// Writes a small blob whose digest was checked. It is synced with the rest before the image is listed.
+    pub(crate) fn write_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
+        let partial = self.partial_blob(digest);
+        std::fs::write(&partial, bytes).map_err(|error| ImageError::io("write blob", &partial, error))?;
+        self.publish_blob(digest)
+    }
+
+    /// Moves a complete download to its place.
+    pub(crate) fn publish_blob(&self, digest: &Digest) -> Result<()> {
+        let path = self.blob(digest);
+        if digest.algorithm() != DigestAlgorithm::Sha256
+            && let Some(directory) = path.parent()
+        {
+            make_directory(directory, 0o700)?;
+        }
+        std::fs::rename(self.partial_blob(digest), &path).map_err(|error| ImageError::io("publish blob", &path, error))
+    }
+
+    /// Begins a layer: an empty tree to unpack into.
+    pub(crate) fn begin_layer(&self, diff_id: &Digest) -> Result<PathBuf> {
+        let partial = self.partial_layer(diff_id);
+        remove_tree(&partial)?;
+        make_directory(&partial, 0o700)?;
+        let tree = partial.join("fs");
+        make_directory(&tree, 0o755)?;
+        Ok(tree)
+    }
+
+    /// Ends a layer that was unpacked and verified: counts it, marks it complete, and moves it to its place.
+    pub(crate) fn publish_layer(&self, diff_id: &Digest) -> Result<LayerSize> {
+        let partial = self.partial_layer(diff_id);
+        let size = usage::measure(&partial)?;
+        let marker = partial.join("layer.json");
+        let text = serde_json::to_vec(&size).map_err(|error| {
+            ImageError::new(ErrorKind::Io, "write layer marker", marker.display(), error.to_string())
+        })?;
+        std::fs::write(&marker, text).map_err(|error| ImageError::io("write layer marker", &marker, error))?;
+        let place = self.layer(diff_id);
+        // What is there is incomplete, or it would have been used.
+        remove_tree(&place)?;
+        std::fs::rename(&partial, &place).map_err(|error| ImageError::io("publish layer", &place, error))?;
+        Ok(size)
+    }
+
+    /// The size of a complete layer; `None` if it is not there or not complete.
+    pub(crate) fn complete_layer(&self, diff_id: &Digest) -> Option<LayerSize> {
+        let text = std::fs::read(self.layer(diff_id).join("layer.json")).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    /// Removes what an unfinished download or unpacking left.
+    pub(crate) fn discard_partial_blob(&self, digest: &Digest) -> Result<()> {
+        remove_tree(&self.partial_blob(digest))
+    }
+
+    /// Removes what an unfinished unpacking left.
+    pub(crate) fn discard_partial_layer(&self, diff_id: &Digest) -> Result<()> {
+        remove_tree(&self.partial_layer(diff_id))
+    }
+
+    /// Takes a blob or layer out of its place at once; [`empty_trash`](Self::empty_trash) frees the space.
+    pub(crate) fn discard(&self, path: &Path) -> Result<PathBuf> {
+        let serial = self.trash_serial.fetch_add(1, Ordering::Relaxed);
+        let trash = self.root.join("trash").join(serial.to_string());
+        match std::fs::rename(path, &trash) {
+            Ok(()) => Ok(trash),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(trash),
+            Err(error) => Err(ImageError::io("remove", path, error)),
+        }
+    }
+
+    /// Blobs on disk.
+    pub(crate) fn blobs_on_disk(&self) -> Result<Vec<(Digest, u64)>> {
+        let mut found = Vec::new();
+        for algorithm in [DigestAlgorithm::Sha256, DigestAlgorithm::Sha512] {
+            let directory = self.images().join("blobs").join(algorithm.name());
+            for (name, path) in list_directory(&directory)? {
+                let size =
+                    std::fs::symlink_metadata(&path).map_err(|error| ImageError::io("stat", &path, error))?.len();
+                match format!("{}:{name}", algorithm.name()).parse() {
+                    Ok(digest) => found.push((digest, size)),
+                    Err(_) => remove_tree(&path)?,
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Names in the layers' directory.
+    pub(crate) fn layers_on_disk(&self) -> Result<Vec<(String, PathBuf)>> {
+        list_directory(&self.root.join("layers"))
+    }
+
+    /// Makes everything on the store's file system survive a power cut.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let images = self.images();
+        let directory = File::open(&images).map_err(|error| ImageError::io("open", &images, error))?;
+        rustix::fs::syncfs(&directory).map_err(|error| ImageError::io("sync file system of", &images, error))
+    }
+}
+
+/// Removes a tree; one that is not there is no error.
+pub(crate) fn remove_tree(path: &Path) -> Result<()> {
+    let result = match std::fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match result {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(ImageError::io("remove", path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Replaces a file by a synced new version, or leaves the old one.
+pub(crate) fn replace(path: &Path, text: &[u8]) -> Result<()> {
+    let fresh = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        let mut file = File::create(&fresh)?;
+        file.write_all(text)?;
+        file.sync_all()?;
+        std::fs::rename(&fresh, path)?;
+        path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+    };
+    write().map_err(|error| {
+        let _ = std::fs::remove_file(&fresh);
+        ImageError::io("write", path, error)
+    })
+}
+
+fn make_directory(path: &Path, mode: u32) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)))
+        .map_err(|error| ImageError::io("make directory", path, error))
+}
+
+fn list_directory(path: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(ImageError::io("list", path, error)),
+    };
+    entries
+        .map(|entry| entry.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path())))
+        .collect::<std::io::Result<_>>()
+        .map_err(|error| ImageError::io("list", path, error))
+}
+
+fn sweep_directory(path: &Path) -> Result<()> {
+    for (_, path) in list_directory(path)? {
+        remove_tree(&path)?;
+    }
+    Ok(())
+}

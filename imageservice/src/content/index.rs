@@ -1,0 +1,86 @@
+//! `index.json`: which images there are. It is the record of truth; everything else is found from it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use podwright_types::Digest;
+use serde::{Deserialize, Serialize};
+
+use super::replace;
+use crate::error::{ErrorKind, ImageError, Result};
+use crate::manifest::{Descriptor, OCI_INDEX};
+
+/// The name of an image, as skopeo and others look it up.
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// Which manifest of an index is on this host.
+const CHOSEN_MANIFEST: &str = "io.podwright.image.manifest";
+
+/// One image under one name; without a name it was removed while containers use it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct IndexEntry {
+    pub(crate) name: Option<String>,
+    /// What the registry gave for the name: an index or a manifest.
+    pub(crate) target: Descriptor,
+    /// The manifest of this host's platform.
+    pub(crate) manifest: Digest,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct IndexFile {
+    schema_version: u32,
+    #[serde(default)]
+    media_type: String,
+    manifests: Vec<IndexRow>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct IndexRow {
+    #[serde(flatten)]
+    target: Descriptor,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+/// Reads the index; none is an empty one.
+pub(crate) fn read_index(images: &Path) -> Result<Vec<IndexEntry>> {
+    let path = images.join("index.json");
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(ImageError::io("read image index", &path, error)),
+    };
+    let file: IndexFile = serde_json::from_slice(&text).map_err(|error| {
+        let cause = format!("{error}; move the file away to start without images");
+        ImageError::new(ErrorKind::Corrupt, "read image index", path.display(), cause)
+    })?;
+    Ok(file.manifests.into_iter().map(entry).collect())
+}
+
+fn entry(mut row: IndexRow) -> IndexEntry {
+    let chosen = row.annotations.get(CHOSEN_MANIFEST).and_then(|text| text.parse().ok());
+    IndexEntry {
+        name: row.annotations.remove(REF_NAME),
+        manifest: chosen.unwrap_or_else(|| row.target.digest.clone()),
+        target: row.target,
+    }
+}
+
+/// Replaces the index; what it names is synced already.
+pub(crate) fn write_index(images: &Path, entries: &[IndexEntry]) -> Result<()> {
+    let path = images.join("index.json");
+    let manifests = entries
+        .iter()
+        .map(|entry| IndexRow {
+            target: entry.target.clone(),
+            annotations: [(REF_NAME, entry.name.clone()), (CHOSEN_MANIFEST, Some(entry.manifest.to_string()))]
+                .into_iter()
+                .filter_map(|(key, value)| value.map(|value| (key.to_owned(), value)))
+                .collect(),
+        })
+        .collect();
+    let file = IndexFile { schema_version: 2, media_type: OCI_INDEX.to_owned(), manifests };
+    let text = serde_json::to_vec_pretty(&file)
+        .map_err(|error| ImageError::new(ErrorKind::Io, "write image index", path.display(), error.to_string()))?;
+    replace(&path, &text)
+}

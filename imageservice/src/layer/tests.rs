@@ -1,0 +1,1 @@
+//! The stages of a layer, one failing at a time.

@@ -1,0 +1,113 @@
+//! From the disk into memory: what a new process finds.
+
+use std::collections::{BTreeSet, HashMap};
+
+use podwright_types::Digest;
+
+use super::catalog::{Catalog, Image, Listing};
+use crate::config::ImageConfig;
+use crate::content::{Content, IndexEntry, read_index, remove_tree, write_index};
+use crate::error::{ErrorKind, ImageError, Result};
+use crate::manifest::{self, ConfigFile, Manifest};
+
+/// Deepest nesting of indexes.
+const MAX_NESTING: usize = 4;
+
+/// Reads the index, keeps the entries whose parts are all there, and removes the parts of no entry.
+pub(super) fn load(content: &Content, config: &ImageConfig) -> Result<Catalog> {
+    let mut catalog = Catalog::default();
+    catalog.blobs.extend(content.blobs_on_disk()?);
+    let entries = read_index(&content.images())?;
+    let found = entries.len();
+    for entry in entries {
+        let name = entry.name.clone().unwrap_or_else(|| entry.target.digest.to_string());
+        match listing(content, &mut catalog, entry, config) {
+            Ok(listing) => catalog.listings.push(listing),
+            Err(error) => {
+                tracing::warn!(image = name, %error, "an image is not whole any more and is dropped; pull it again")
+            }
+        }
+    }
+    if found != catalog.listings.len() || !content.images().join("index.json").exists() {
+        let entries: Vec<IndexEntry> = catalog.listings.iter().map(|listing| listing.entry.clone()).collect();
+        write_index(&content.images(), &entries)?;
+    }
+    sweep(content, &mut catalog)?;
+    Ok(catalog)
+}
+
+fn listing(content: &Content, catalog: &mut Catalog, entry: IndexEntry, config: &ImageConfig) -> Result<Listing> {
+    let name = entry.name.as_deref().unwrap_or("a removed image").to_owned();
+    let mut blobs = BTreeSet::new();
+    if !chain(content, &entry.target.digest, &entry.manifest, MAX_NESTING, &mut blobs)? {
+        let cause = format!("manifest {} is not reached from {}", entry.manifest, entry.target.digest);
+        return Err(ImageError::new(ErrorKind::Corrupt, "load image", &name, cause));
+    }
+    let parsed = manifest::parse(&content.read_blob(&entry.manifest)?, "", &name)?;
+    let Manifest::Image(image) = parsed.manifest else {
+        return Err(ImageError::new(ErrorKind::Corrupt, "load image", &name, "its manifest is an index"));
+    };
+    let image_id = image.config.digest.clone();
+    let config_json = content.read_blob(&image_id)?;
+    let config_file = ConfigFile::parse(&config_json, &name)?;
+    config_file.check(&config.platform, image.layers.len(), &name)?;
+    for part in image.layers.iter().chain([&image.config]) {
+        if catalog.blobs.get(&part.digest) != Some(&part.size) {
+            return Err(ImageError::new(
+                ErrorKind::Corrupt,
+                "load image",
+                &name,
+                format!("blob {} is not whole", part.digest),
+            ));
+        }
+        blobs.insert(part.digest.clone());
+    }
+    let mut layers = HashMap::new();
+    for diff_id in config_file.diff_ids() {
+        let size = content.complete_layer(diff_id).ok_or_else(|| {
+            ImageError::new(ErrorKind::Corrupt, "load image", &name, format!("layer {diff_id} is not whole"))
+        })?;
+        layers.insert(diff_id.clone(), size);
+    }
+    catalog.layers.extend(layers);
+    let image = Image { config: config_file, config_json: String::from_utf8_lossy(&config_json).into_owned() };
+    catalog.images.insert(image_id.clone(), image);
+    Ok(Listing { entry, image_id, blobs })
+}
+
+/// Collects the indexes on the way from `from` to the chosen manifest. Manifests of other platforms are not on disk.
+fn chain(content: &Content, from: &Digest, to: &Digest, depth: usize, blobs: &mut BTreeSet<Digest>) -> Result<bool> {
+    if from == to {
+        blobs.insert(from.clone());
+        return Ok(true);
+    }
+    if depth == 0 || !content.blob(from).exists() {
+        return Ok(false);
+    }
+    let Manifest::Index(children) = manifest::parse(&content.read_blob(from)?, "", from.as_str())?.manifest else {
+        return Ok(false);
+    };
+    for child in children {
+        if chain(content, &child.digest, to, depth - 1, blobs)? {
+            blobs.insert(from.clone());
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn sweep(content: &Content, catalog: &mut Catalog) -> Result<()> {
+    use super::locks::Key;
+    for key in catalog.garbage() {
+        if let Key::Blob(digest) = key {
+            remove_tree(&content.blob(&digest))?;
+            catalog.blobs.remove(&digest);
+        }
+    }
+    for (name, path) in content.layers_on_disk()? {
+        if !catalog.layers.keys().any(|diff_id| diff_id.hex() == name) {
+            remove_tree(&path)?;
+        }
+    }
+    Ok(())
+}

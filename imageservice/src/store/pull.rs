@@ -1,0 +1,290 @@
+//! One pull: manifest, configuration, layers side by side, then the listing.
+//!
+//! ```text
+//! resolve ─> choose platform ─> configuration ─> layers ─> sync ─> list
+//!    └───────────┴──────────────────┴──────────────┴────────┴──> failure: what only this pull wanted is freed
+//! ```
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use podwright_types::{Digest, DigestAlgorithm, ImageReference};
+use tokio_util::sync::CancellationToken;
+
+use super::catalog::{Image, Listing};
+use super::locks::Key;
+use super::{Inner, blocking};
+use crate::auth::Auth;
+use crate::content::IndexEntry;
+use crate::error::{ErrorKind, ImageError, Result};
+use crate::hash::digest_of;
+use crate::image::PulledImage;
+use crate::manifest::{self, ConfigFile, Descriptor, ImageManifest, Manifest};
+use crate::progress::{Progress, ProgressFn};
+use crate::registry::Session;
+
+/// Deepest nesting of indexes.
+const MAX_NESTING: usize = 3;
+
+/// A running pull.
+pub(super) struct Pull {
+    pub(super) inner: Arc<Inner>,
+    reference: ImageReference,
+    auth: Option<Auth>,
+    progress: Option<ProgressFn>,
+    pub(super) cancelled: CancellationToken,
+}
+
+/// A manifest or index as fetched, with its checked digest.
+struct Fetched {
+    descriptor: Descriptor,
+    bytes: Vec<u8>,
+    manifest: Manifest,
+}
+
+/// The manifests on the way from the reference to the image.
+struct Chosen {
+    target: Descriptor,
+    manifest: Digest,
+    image: ImageManifest,
+    texts: Vec<(Digest, Vec<u8>)>,
+}
+
+/// What a pull wants, so that nobody removes it; given back when dropped.
+#[derive(Default)]
+pub(super) struct Wants {
+    keys: Vec<Key>,
+}
+
+impl Pull {
+    pub(super) fn new(
+        inner: Arc<Inner>,
+        reference: ImageReference,
+        auth: Option<Auth>,
+        progress: Option<ProgressFn>,
+        cancelled: CancellationToken,
+    ) -> Self {
+        Self { inner, reference, auth, progress, cancelled }
+    }
+
+    /// Pulls, and leaves nothing behind on failure.
+    pub(super) async fn run(self) -> Result<PulledImage> {
+        let mut wants = Wants::default();
+        let result = self.pull(&mut wants).await;
+        let unfinished = self.unwant(wants);
+        if result.is_err() {
+            self.clean_up(unfinished).await;
+        }
+        result
+    }
+
+    async fn pull(&self, wants: &mut Wants) -> Result<PulledImage> {
+        let inner = Arc::clone(&self.inner);
+        let (reference, auth) = (self.reference.clone(), self.auth.clone());
+        let session =
+            blocking("prepare pull", move || inner.registry.session(&reference, auth.as_ref(), &inner.config)).await?;
+        let chosen = self.unless_cancelled(self.choose(&session)).await?;
+        manifest::check_layers(&chosen.image, self.inner.config.limits.layers, session.name())?;
+        self.report(Progress::Resolved {
+            digest: chosen.target.digest.clone(),
+            layers: chosen.image.layers.len(),
+            bytes: chosen.image.layers.iter().fold(0, |sum, layer| sum.saturating_add(layer.size)),
+        });
+        for (digest, _) in &chosen.texts {
+            self.want(wants, Key::Blob(digest.clone()));
+        }
+        self.want(wants, Key::Blob(chosen.image.config.digest.clone()));
+        let config_json = self.unless_cancelled(self.config_text(&session, &chosen.image.config)).await?;
+        let config = ConfigFile::parse(&config_json, session.name())?;
+        config.check(&self.inner.config.platform, chosen.image.layers.len(), session.name())?;
+        for (layer, diff_id) in chosen.image.layers.iter().zip(config.diff_ids()) {
+            self.want(wants, Key::Blob(layer.digest.clone()));
+            self.want(wants, Key::Layer(diff_id.clone()));
+        }
+        self.layers(&session, &chosen.image, config.diff_ids()).await?;
+        for (digest, text) in &chosen.texts {
+            self.keep_text(digest, text).await?;
+        }
+        self.keep_text(&chosen.image.config.digest, &config_json).await?;
+        self.list(chosen, config, config_json).await
+    }
+
+    /// Fetches the manifest, through indexes, that fits this host best.
+    async fn choose(&self, session: &Session) -> Result<Chosen> {
+        let first = match (self.reference.digest(), self.reference.tag()) {
+            (Some(digest), _) => self.fetch_manifest(session, digest).await?,
+            (None, tag) => {
+                let fetched = session.manifest_by_tag(tag.unwrap_or("latest")).await?;
+                let digest = digest_of(DigestAlgorithm::Sha256, &fetched.bytes);
+                self.understand(digest, fetched.bytes, &fetched.content_type)?
+            }
+        };
+        let target = first.descriptor.clone();
+        let mut texts = Vec::new();
+        let mut current = first;
+        for _ in 0..=MAX_NESTING {
+            let digest = current.descriptor.digest.clone();
+            texts.push((digest.clone(), current.bytes));
+            match current.manifest {
+                Manifest::Image(image) => return Ok(Chosen { target, manifest: digest, image, texts }),
+                Manifest::Index(entries) => {
+                    let platform = &self.inner.config.platform;
+                    let best = manifest::candidates(&entries, platform).into_iter().next().ok_or_else(|| {
+                        self.error(ErrorKind::NotFound, "choose platform of", format!("it is not made for {platform}"))
+                    })?;
+                    current = self.fetch_manifest(session, &best.digest).await?;
+                }
+            }
+        }
+        Err(self.error(ErrorKind::Invalid, "choose platform of", "its indexes are nested too deeply"))
+    }
+
+    async fn fetch_manifest(&self, session: &Session, digest: &Digest) -> Result<Fetched> {
+        let fetched = session.manifest_by_digest(digest).await?;
+        let found = digest_of(digest.algorithm(), &fetched.bytes);
+        if found != *digest {
+            let cause =
+                format!("the manifest {digest} came with the digest {found}; the registry or the way to it changed it");
+            return Err(self.error(ErrorKind::Corrupt, "verify manifest of", cause));
+        }
+        self.understand(found, fetched.bytes, &fetched.content_type)
+    }
+
+    fn understand(&self, digest: Digest, bytes: Vec<u8>, content_type: &str) -> Result<Fetched> {
+        let parsed = manifest::parse(&bytes, content_type, &self.reference.to_string())?;
+        let descriptor = Descriptor { media_type: parsed.media_type, digest, size: bytes.len() as u64, platform: None };
+        Ok(Fetched { descriptor, bytes, manifest: parsed.manifest })
+    }
+
+    async fn layers(&self, session: &Session, image: &ImageManifest, diff_ids: &[Digest]) -> Result<()> {
+        let at_once = self.inner.config.limits.downloads_per_pull.max(1);
+        let mut jobs = Vec::with_capacity(diff_ids.len());
+        for (layer, diff_id) in image.layers.iter().zip(diff_ids) {
+            jobs.push(self.layer(session, layer, diff_id).boxed());
+        }
+        let mut running = stream::iter(jobs).buffer_unordered(at_once);
+        let result = async {
+            while running.try_next().await?.is_some() {}
+            Ok(())
+        }
+        .await;
+        if result.is_err() {
+            // The others end by themselves soon; only when no thread of theirs writes any more can be cleaned up.
+            self.cancelled.cancel();
+            while running.next().await.is_some() {}
+        }
+        result
+    }
+
+    /// Syncs all parts and puts the image on the list, under its tag and its digest.
+    async fn list(&self, chosen: Chosen, config: ConfigFile, config_json: Vec<u8>) -> Result<PulledImage> {
+        let image_id = chosen.image.config.digest.clone();
+        let by_digest = self.reference.with_digest(chosen.target.digest.clone()).canonical();
+        let names = BTreeSet::from([by_digest.clone(), self.reference.canonical()]);
+        let parts = chosen.image.layers.iter().map(|layer| layer.digest.clone());
+        let texts = chosen.texts.iter().map(|(digest, _)| digest.clone());
+        let blobs: BTreeSet<Digest> = parts.chain(texts).chain([image_id.clone()]).collect();
+        if !self.is_all_listed(&blobs) {
+            let inner = Arc::clone(&self.inner);
+            blocking("sync image", move || inner.content.sync()).await?;
+        }
+        if self.cancelled.is_cancelled() {
+            return Err(self.error(ErrorKind::Cancelled, "pull", "it was given up"));
+        }
+        let new: Vec<Listing> = names
+            .into_iter()
+            .map(|name| Listing {
+                entry: IndexEntry {
+                    name: Some(name),
+                    target: chosen.target.clone(),
+                    manifest: chosen.manifest.clone(),
+                },
+                image_id: image_id.clone(),
+                blobs: blobs.clone(),
+            })
+            .collect();
+        let image = Image { config, config_json: String::from_utf8_lossy(&config_json).into_owned() };
+        self.inner.add(new, &image_id, image).await?;
+        Ok(PulledImage { id: image_id, reference: by_digest })
+    }
+
+    /// Whether every part belongs to a listed image, and so was synced before.
+    fn is_all_listed(&self, blobs: &BTreeSet<Digest>) -> bool {
+        let catalog = self.inner.catalog();
+        blobs.iter().all(|blob| catalog.is_referenced(&Key::Blob(blob.clone())))
+    }
+
+    fn want(&self, wants: &mut Wants, key: Key) {
+        self.inner.catalog().want(key.clone());
+        wants.keys.push(key);
+    }
+
+    /// Gives back what was wanted; returns what no other pull wants.
+    fn unwant(&self, wants: Wants) -> Vec<Key> {
+        let mut catalog = self.inner.catalog();
+        wants.keys.iter().for_each(|key| catalog.unwant(key));
+        wants.keys.into_iter().filter(|key| !catalog.is_wanted(key)).collect()
+    }
+
+    /// Frees partial and whole parts of a failed pull.
+    async fn clean_up(&self, unfinished: Vec<Key>) {
+        for key in unfinished {
+            let _guard = self.inner.locks.lock(key.clone()).await;
+            if self.inner.catalog().is_wanted(&key) {
+                continue;
+            }
+            let inner = Arc::clone(&self.inner);
+            let discarded = blocking("clean up", move || match &key {
+                Key::Blob(digest) => inner.content.discard_partial_blob(digest),
+                Key::Layer(diff_id) => inner.content.discard_partial_layer(diff_id),
+            });
+            if let Err(error) = discarded.await {
+                tracing::warn!(%error, "a part of a failed pull stays until the next start");
+            }
+        }
+        if let Err(error) = self.inner.collect().await {
+            tracing::warn!(%error, "parts of a failed pull stay until the next removal");
+        }
+    }
+
+    /// Waits for the network unless the caller has gone.
+    pub(super) async fn unless_cancelled<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        match self.cancelled.run_until_cancelled(work).await {
+            Some(result) => result,
+            None => Err(self.error(ErrorKind::Cancelled, "pull", "it was given up")),
+        }
+    }
+
+    pub(super) fn error(&self, kind: ErrorKind, step: &'static str, cause: impl Into<String>) -> ImageError {
+        ImageError::new(kind, step, &self.reference, cause)
+    }
+
+    pub(super) fn report(&self, news: Progress) {
+        if let Some(progress) = &self.progress {
+            progress(news);
+        }
+    }
+
+    pub(super) fn name(&self) -> String {
+        self.reference.to_string()
+    }
+}
+
+impl Inner {
+    /// Puts listings in place of those with the same names.
+    async fn add(self: &Arc<Self>, new: Vec<Listing>, image_id: &Digest, image: Image) -> Result<()> {
+        self.change_listings(Some((image_id.clone(), image)), |mut listings, _| {
+            listings.retain(|old| {
+                let is_renewed = new.iter().any(|listing| listing.entry.name == old.entry.name);
+                // A removed image that is pulled again is listed again.
+                let is_revived = old.entry.name.is_none() && old.image_id == *image_id;
+                !is_renewed && !is_revived
+            });
+            listings.extend(new);
+            listings
+        })
+        .await
+    }
+}

@@ -1,0 +1,1 @@
+//! Layers of all kinds, unpacked by root into a real file system.

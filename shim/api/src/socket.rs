@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
+    SendFlags, recv, recvmsg, sendmsg,
 };
 
 /// Longest packet.
@@ -42,6 +42,16 @@ pub fn send(socket: impl AsFd, packet: &[u8], fds: &[BorrowedFd<'_>]) -> io::Res
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Length of the packet that comes next, without taking it; never blocks.
+///
+/// # Errors
+/// That of the system (`WouldBlock` if there is none yet).
+pub fn next_length(socket: impl AsFd) -> io::Result<usize> {
+    let flags = RecvFlags::PEEK | RecvFlags::TRUNC | RecvFlags::DONTWAIT;
+    let (_, length) = recv(socket, &mut [0; 1], flags)?;
+    Ok(length)
 }
 
 /// Receives one packet into `buffer`, and the descriptors that came with it; never blocks. Length 0: the peer has hung up.
@@ -86,12 +96,13 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         send(&a, b"one", &[file.as_fd(), a.as_fd()]).unwrap();
         send(&a, &[7; MAX_PACKET_BYTES], &[]).unwrap();
+        assert_eq!(next_length(&b).unwrap(), 3);
         let mut buffer = vec![0; MAX_PACKET_BYTES];
         let (length, fds) = receive(&b, &mut buffer).unwrap();
         assert_eq!((&buffer[..length], fds.len()), (&b"one"[..], 2));
         assert_eq!(receive(&b, &mut buffer).unwrap().0, MAX_PACKET_BYTES);
         assert_eq!(receive(&b, &mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        drop(a);
+        drop((a, fds));
         assert_eq!(receive(&b, &mut buffer).unwrap().0, 0);
     }
 

@@ -1,7 +1,8 @@
 //! The copy of the shim's binary that shims execute, which nothing inside a container can write to.
 //!
 //! A process of a container can reach the binary of the process that made it through `/proc/<pid>/exe`. What it finds there is
-//! a sealed memfd, and not the file on the host.
+//! on a read-only mount that is attached nowhere, or a sealed memfd where such a mount can not be made (the binary is itself on
+//! a mount of another namespace, or one that must not be cloned).
 
 use std::fs::File;
 use std::io;
@@ -11,7 +12,7 @@ use std::path::Path;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 pub(super) fn detached_clone(path: &Path) -> io::Result<OwnedFd> {
-    sealed_copy(path)
+    podwright_sys::clone_file_readonly(path).or_else(|_| sealed_copy(path))
 }
 
 fn sealed_copy(path: &Path) -> io::Result<OwnedFd> {

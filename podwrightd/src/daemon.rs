@@ -5,17 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use podwright_cgroups::Hierarchy;
 use podwright_cni::Networks;
-use podwright_cri::{CgroupDriver, Cri};
+use podwright_cri::Cri;
 use podwright_imageservice::ImageStore;
-use podwright_podsandbox::ports::Cgroups;
 use podwright_podsandbox::{Engine, Ports, SandboxFilter};
 use podwright_shim_api::launcher::Launcher;
 
-use crate::config::{CgroupDriverChoice, Config};
+use crate::config::Config;
 use crate::host::Node;
-use crate::ports::{Cgroupfs, PodNetworks, ShimLauncher, StoredImages};
+use crate::ports::{CgroupDriver, PodNetworks, ShimLauncher, StoredImages};
 use crate::{listener, serve, settings};
 
 /// Where the shim is installed if it is not beside the daemon.
@@ -30,7 +28,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let _lock = listener::lock_root(&config.root)?;
     raise_open_files();
 
-    let driver = Driver::choose(&config)?;
+    let driver = CgroupDriver::open(config.cgroup.driver, settings::own_cgroup(&config))?;
     let images = open_images(&config).await?;
     let networks = Networks::new(settings::networks(&config)).context("cannot open the pod networks")?;
     let shim = shim_binary(&config)?;
@@ -38,7 +36,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let ports = Ports {
         network: Arc::new(PodNetworks(networks.clone())),
         images: Arc::new(StoredImages(images.clone())),
-        shims: Arc::new(ShimLauncher::new(launcher, driver.cgroups())),
+        shims: Arc::new(ShimLauncher::new(launcher, driver.clone())),
         cgroups: driver.cgroups(),
     };
     let engine = Engine::new(settings::engine(&config), ports);
@@ -96,43 +94,4 @@ fn shim_binary(config: &Config) -> anyhow::Result<PathBuf> {
     candidates.find(|path| path.is_file()).with_context(|| {
         format!("there is no shim at {} or {INSTALLED_SHIM}; name it with --shim", beside.display())
     })
-}
-
-/// Who makes cgroups.
-enum Driver {
-    Cgroupfs(Arc<Cgroupfs>),
-}
-
-impl Driver {
-    fn choose(config: &Config) -> anyhow::Result<Self> {
-        let hierarchy = Hierarchy::detect().context("cannot find the cgroups of this host")?;
-        let own = match settings::instance(config) {
-            None => "/podwright".to_owned(),
-            Some(instance) => format!("/podwright-{instance}"),
-        };
-        match config.cgroup.driver {
-            CgroupDriverChoice::Auto | CgroupDriverChoice::Cgroupfs | CgroupDriverChoice::Systemd => {
-                let driver = Cgroupfs::open(hierarchy, own).context("cannot make the cgroup of the pods")?;
-                Ok(Self::Cgroupfs(Arc::new(driver)))
-            }
-        }
-    }
-
-    fn kind(&self) -> CgroupDriver {
-        match self {
-            Self::Cgroupfs(_) => CgroupDriver::Cgroupfs,
-        }
-    }
-
-    fn cgroups(&self) -> Arc<dyn Cgroups> {
-        match self {
-            Self::Cgroupfs(driver) => driver.clone(),
-        }
-    }
-
-    fn close(&self) {
-        match self {
-            Self::Cgroupfs(driver) => driver.close(),
-        }
-    }
 }

@@ -1,15 +1,19 @@
 //! The real parts behind the engine's traits. Each file adapts one crate and holds no logic of its own beyond that.
 
 mod cgroupfs;
+mod driver;
 mod images;
 mod network;
 mod shim;
 mod shims;
+mod systemd;
 
 pub(crate) use cgroupfs::Cgroupfs;
+pub(crate) use driver::CgroupDriver;
 pub(crate) use images::StoredImages;
 pub(crate) use network::PodNetworks;
 pub(crate) use shims::ShimLauncher;
+pub(crate) use systemd::SystemdCgroups;
 
 /// An error and all that it comes from, on one line. The engine passes texts on, not errors.
 pub(crate) fn whole_text(error: &dyn std::error::Error) -> String {

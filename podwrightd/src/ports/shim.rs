@@ -3,35 +3,34 @@
 mod convert;
 
 use std::os::unix::ffi::OsStrExt as _;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use podwright_podsandbox::ports::{
-    Cgroups, CgroupPlacement, CreatePod, ExecRequest, PodCreated, PortError, Shim, ShimState, StartContainer,
+    CgroupPlacement, CreatePod, ExecRequest, PodCreated, PortError, Shim, ShimState, StartContainer,
     StartFailure, Started,
 };
 use podwright_shim_api as api;
 use podwright_shim_api::client::{Client, ClientError, StreamFds};
 use podwright_types::{ContainerId, ExecId};
 
-use super::whole_text;
+use super::{CgroupDriver, whole_text};
 pub(super) use convert::event;
 
 /// A shim with a connection to it.
 pub(super) struct ConnectedShim {
     client: Client,
-    cgroups: Arc<dyn Cgroups>,
+    driver: CgroupDriver,
 }
 
 impl ConnectedShim {
-    pub(super) fn new(client: Client, cgroups: Arc<dyn Cgroups>) -> Self {
-        Self { client, cgroups }
+    pub(super) fn new(client: Client, driver: CgroupDriver) -> Self {
+        Self { client, driver }
     }
 
     /// Puts a process that waits where it belongs.
-    async fn place(&self, placement: Option<&CgroupPlacement>, pid: i32) -> Result<(), String> {
-        match placement {
-            Some(placement) => self.cgroups.place(&placement.path, pid).await.map_err(|error| error.to_string()),
+    async fn place(&self, to: Option<&CgroupPlacement>, pid: i32, spec: Option<&str>) -> Result<(), String> {
+        match to {
+            Some(to) => self.driver.place(&to.path, pid, spec).await.map_err(|error| error.to_string()),
             None => api::client::no_placing(pid).await,
         }
     }
@@ -69,14 +68,14 @@ impl Shim for ConnectedShim {
     }
 
     async fn create_pod(&self, request: &CreatePod) -> Result<PodCreated, PortError> {
-        let place = |pid| self.place(request.pause_cgroup.as_ref(), pid);
+        let place = |pid| self.place(request.pause_cgroup.as_ref(), pid, None);
         let created = self.client.create_pod(convert::create_pod(request), place).await;
         let (created, netns) = created.map_err(|e| client_error("make the pod's namespaces", &e))?;
         Ok(convert::pod_created(&created, netns))
     }
 
     async fn start_container(&self, request: &StartContainer) -> Result<Started, PortError> {
-        let place = |pid| self.place(Some(&request.cgroup), pid);
+        let place = |pid| self.place(Some(&request.cgroup), pid, Some(&request.spec));
         let started = self.client.start_container(convert::start_container(request), &request.spec, place).await;
         Ok(convert::started(started.map_err(|e| client_error("start the container", &e))?))
     }
@@ -104,7 +103,8 @@ impl Shim for ConnectedShim {
 
     async fn update_container(&self, container: &ContainerId, resources: &str) -> Result<(), PortError> {
         let updated = self.client.update_container(container.as_str(), resources).await;
-        updated.map_err(|e| client_error(&format!("update container {container}"), &e))
+        updated.map_err(|e| client_error(&format!("update container {container}"), &e))?;
+        self.driver.limits_changed(container, resources).await
     }
 
     async fn reopen_log(&self, container: &ContainerId) -> Result<(), PortError> {

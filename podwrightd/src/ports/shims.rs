@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use podwright_podsandbox::ports::{Cgroups, LaunchShim, PortError, Shim, ShimEvent, Shims};
+use podwright_podsandbox::ports::{LaunchShim, PortError, Shim, ShimEvent, Shims};
 use podwright_shim_api::launcher::{LaunchError, Launcher, RunningShim};
 use podwright_types::SandboxId;
 use tokio::sync::mpsc;
 
 use super::shim::{ConnectedShim, client_error};
-use super::whole_text;
+use super::{CgroupDriver, whole_text};
 
 /// Events that may wait for the engine.
 const EVENTS_QUEUED: usize = 64;
@@ -17,18 +17,18 @@ const EVENTS_QUEUED: usize = 64;
 /// Starts and finds shims.
 pub(crate) struct ShimLauncher {
     launcher: Launcher,
-    cgroups: Arc<dyn Cgroups>,
+    driver: CgroupDriver,
 }
 
 impl ShimLauncher {
-    pub(crate) fn new(launcher: Launcher, cgroups: Arc<dyn Cgroups>) -> Self {
-        Self { launcher, cgroups }
+    pub(crate) fn new(launcher: Launcher, driver: CgroupDriver) -> Self {
+        Self { launcher, driver }
     }
 
     fn connected(&self, running: RunningShim) -> (Arc<dyn Shim>, mpsc::Receiver<ShimEvent>) {
         let (sender, receiver) = mpsc::channel(EVENTS_QUEUED);
         tokio::spawn(forward(running.events, sender));
-        (Arc::new(ConnectedShim::new(running.client, self.cgroups.clone())), receiver)
+        (Arc::new(ConnectedShim::new(running.client, self.driver.clone())), receiver)
     }
 }
 
@@ -50,12 +50,12 @@ async fn forward(mut events: mpsc::Receiver<podwright_shim_api::Event>, sender: 
 impl Shims for ShimLauncher {
     async fn launch(&self, request: &LaunchShim) -> Result<(Arc<dyn Shim>, mpsc::Receiver<ShimEvent>), PortError> {
         // With systemd the shim can not move by itself: its scope is made around it.
-        let deferred = self.cgroups.deferred();
+        let deferred = self.driver.cgroups().deferred();
         let cgroup = (!deferred).then_some(request.cgroup_path.as_str());
         let running = self.launcher.launch(&request.sandbox, cgroup).await.map_err(|error| launch_error(&error))?;
         if deferred {
             let pid = running.client.hello().pid;
-            if let Err(error) = self.cgroups.place(&request.cgroup_path, pid).await {
+            if let Err(error) = self.driver.place(&request.cgroup_path, pid, None).await {
                 if let Err(cause) = running.client.shutdown().await {
                     tracing::warn!(sandbox = %request.sandbox, error = whole_text(&cause), "end a shim without a scope");
                 }

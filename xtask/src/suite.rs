@@ -1,6 +1,7 @@
 //! The commands that run something: every test, the demo, the benchmark.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -114,7 +115,9 @@ fn start(workspace: &Workspace, profile: Profile, name: &str, words: &[&str]) ->
         Profile::Release => "release",
     };
     let mut command = Command::new(workspace.target.join(built).join(name));
-    process::run(command.args(words).env("PODWRIGHT_BIN_DIR", profile.output(workspace)))
+    command.args(words).env("PODWRIGHT_BIN_DIR", profile.output(workspace));
+    // In our place, so that Ctrl-C is its own to handle and nobody returns before it has cleaned up.
+    Err(command.exec()).with_context(|| format!("starting {name}"))
 }
 
 fn ensure_root(what: &str) -> Result<()> {

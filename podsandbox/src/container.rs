@@ -165,9 +165,14 @@ impl Container {
         let live = self.live();
         match live.durable.state {
             ContainerState::Running { .. } | ContainerState::Unknown => true,
-            ContainerState::Created => live.starting,
+            ContainerState::Created => live.starting || live.durable.progress.begun(steps::PROCESS),
             ContainerState::Exited { .. } => false,
         }
+    }
+
+    /// Whether a start of it was answered.
+    pub(crate) fn was_started(&self) -> bool {
+        self.live().durable.state != ContainerState::Created
     }
 
     /// Whether lists show it: from its first success on, or once it was found on disk.

@@ -79,7 +79,7 @@ pub use active::{FailPoints, Failure};
 /// The fail points of one engine: none.
 #[cfg(not(any(test, feature = "failpoints")))]
 #[derive(Debug, Clone, Default)]
-pub(crate) struct FailPoints;
+pub(crate) struct FailPoints(());
 
 #[cfg(not(any(test, feature = "failpoints")))]
 impl FailPoints {

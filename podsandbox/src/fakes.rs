@@ -110,6 +110,11 @@ impl World {
         state.cgroups.clear();
     }
 
+    /// Forgets the holds of images, which are in the daemon's memory.
+    pub fn crash(&self) {
+        lock(&self.state).holds.clear();
+    }
+
     /// Ends a container's program by itself.
     pub fn exit(&self, container: &ContainerId, code: i32) {
         for shim in lock(&self.state).shims.values_mut() {

@@ -40,10 +40,21 @@ pub(crate) struct Step<T: 'static> {
     pub(crate) run: Act<T>,
     /// Undoes it. Repeatable, and right where `run` was not or only partly done.
     pub(crate) undo: Act<T>,
-    /// Whether its intent has to survive a power cut.
-    pub(crate) durable: fn(&T) -> bool,
+    /// What has to be on disk before it is run.
+    pub(crate) intent: fn(&T) -> Intent,
     /// Whether the steps below can be undone only after this one was.
     pub(crate) gate: bool,
+}
+
+/// How the intent of a step is recorded before it is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Intent {
+    /// Not at once: what it does stays in memory, in the object's own directory, or with what a step below it undoes.
+    Own,
+    /// In the record.
+    Recorded,
+    /// In the record, and that survives a power cut.
+    Synced,
 }
 
 /// Where an object is to go.
@@ -159,7 +170,11 @@ async fn run<T: Climb>(object: &Arc<T>, step: &Step<T>) -> Outcome {
         let text = format!("{}: it was stopped or removed while step {:?} was due", object.describe(), step.name);
         return Err(EngineError::FailedPrecondition(text));
     }
-    object.save((step.durable)(object)).await?;
+    match (step.intent)(object) {
+        Intent::Own => {}
+        Intent::Recorded => object.save(false).await?,
+        Intent::Synced => object.save(true).await?,
+    }
     let points = object.failpoints();
     let act = async {
         points.hit(|| format!("{} {}", T::KIND, step.name)).await?;

@@ -160,6 +160,11 @@ impl Sandbox {
         self.config.namespaces.network == NamespaceMode::Node
     }
 
+    /// Whether plugins made its network.
+    pub(crate) fn has_cni(&self) -> bool {
+        self.live().durable.network_kind == Some(NetworkKind::Cni)
+    }
+
     pub(crate) fn all_containers(&self) -> Vec<Arc<Container>> {
         self.live().containers.values().cloned().collect()
     }

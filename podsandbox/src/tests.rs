@@ -6,6 +6,7 @@ mod execs;
 mod failures;
 mod records;
 mod sandboxes;
+mod speed;
 
 use std::path::Path;
 
@@ -28,6 +29,7 @@ struct Daemon {
     runtime: Option<Runtime>,
     engine: Engine,
     report: RecoveryReport,
+    world: World,
 }
 
 impl Node {
@@ -46,7 +48,7 @@ impl Node {
         config.netns_dir = path.join("netns");
         let engine = Engine::with_boot_id(config, self.world.ports(), boot.into());
         let report = runtime.block_on(engine.recover()).unwrap();
-        Daemon { runtime: Some(runtime), engine, report }
+        Daemon { runtime: Some(runtime), engine, report, world: self.world.clone() }
     }
 
     /// Everything that a fresh node would not have.
@@ -76,6 +78,7 @@ impl Daemon {
     /// `kill -9`.
     fn crash(mut self) {
         self.runtime.take().unwrap().shutdown_background();
+        self.world.crash();
     }
 
     fn sandbox(&self, name: &str) -> SandboxId {

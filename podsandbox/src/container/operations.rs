@@ -96,7 +96,11 @@ async fn start_created(container: &Arc<Container>) -> Outcome {
     // A pod that is not ready leaves the container as it is.
     container.sandbox.ready_shim(&format!("start {}", container.describe()))?;
     match climb(container, steps::PROCESS).await {
-        Ok(()) => container.save(false).await,
+        Ok(()) => {
+            // Until then the record says that a start is in flight, and the shim says how that ended.
+            container.save_soon();
+            Ok(())
+        }
         Err(error) => {
             start_failed(container, &error).await;
             Err(error)

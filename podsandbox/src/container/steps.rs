@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::Container;
 use super::stop::SIGKILL;
 use crate::error::EngineError;
-use crate::ladder::{Climb, Outcome, Step};
+use crate::ladder::{Climb, Intent, Outcome, Step};
 use crate::model::{ContainerState, MountSource};
 use crate::ports::{CgroupPlacement, PortError, StartContainer, StartFailure};
 use crate::record;
@@ -32,7 +32,7 @@ pub(super) const TABLE: &[Step<Container>] = &[
         name: "record",
         run: |_| Box::pin(async { Ok(()) }),
         undo: |c| Box::pin(async move { c.delete_record().await }),
-        durable: |_| false,
+        intent: |_| Intent::Own,
         gate: true,
     },
     Step {
@@ -44,28 +44,28 @@ pub(super) const TABLE: &[Step<Container>] = &[
                 Ok(())
             })
         },
-        durable: |_| false,
+        intent: |_| Intent::Own,
         gate: true,
     },
     Step {
         name: "layer",
         run: |c| Box::pin(make_layer(c)),
         undo: |c| Box::pin(delete_layer(c)),
-        durable: |_| false,
+        intent: |_| Intent::Own,
         gate: true,
     },
     Step {
         name: MADE,
         run: |c| Box::pin(write_specification(c)),
         undo: |_| Box::pin(async { Ok(()) }),
-        durable: |_| false,
+        intent: |_| Intent::Own,
         gate: true,
     },
     Step {
         name: PROCESS,
         run: |c| Box::pin(start_process(c)),
         undo: |c| Box::pin(end_process(c)),
-        durable: |_| false,
+        intent: |_| Intent::Recorded,
         gate: true,
     },
 ];
@@ -215,8 +215,10 @@ async fn end_process(container: Arc<Container>) -> Outcome {
     }
     let shim = container.sandbox.live().shim.clone();
     if let Some(shim) = shim {
-        // A start that was not answered may have succeeded.
-        absent_is_fine(shim.signal_container(&container.id, SIGKILL, true).await)?;
+        if container.live().durable.state == ContainerState::Created {
+            // A start that was not answered may have succeeded.
+            absent_is_fine(shim.signal_container(&container.id, SIGKILL, true).await)?;
+        }
         absent_is_fine(shim.delete_container(&container.id).await)?;
     }
     container.kill_cgroup().await

@@ -156,7 +156,10 @@ impl Sandbox {
         let goal = self.live().goal();
         match goal {
             Goal::Up => Ok(()),
-            Goal::Stopped => give_back(self).await,
+            Goal::Stopped => {
+                give_back(self).await?;
+                self.save(false).await
+            }
             Goal::Removed => unmake(self).await,
         }
     }
@@ -194,7 +197,6 @@ async fn give_back(sandbox: &Arc<Sandbox>) -> Outcome {
     if sandbox.live().durable.progress.begun_above(steps::FILES) {
         sandbox.save(false).await?;
         descend(sandbox, Some(steps::FILES)).await?;
-        sandbox.save(false).await?;
     }
     Ok(())
 }

@@ -13,9 +13,9 @@ use tokio::time::timeout;
 
 use super::{Sandbox, files, pin};
 use crate::error::EngineError;
-use crate::ladder::{Climb, Outcome, Step};
+use crate::ladder::{Climb, Intent, Outcome, Step};
 use crate::model::NamespaceMode;
-use crate::ports::{CgroupPlacement, CreatePod, LaunchShim, Netns, NetworkKind, NetworkRequest, Shim};
+use crate::ports::{CgroupPlacement, CreatePod, LaunchShim, Netns, NetworkKind, NetworkRequest, PortError, Shim};
 use crate::record;
 use crate::shared::blocking;
 
@@ -32,63 +32,64 @@ pub(super) const TABLE: &[Step<Sandbox>] = &[
         name: "record",
         run: |_| Box::pin(async { Ok(()) }),
         undo: |s| Box::pin(async move { s.delete_record().await }),
-        durable: |_| false,
+        intent: |_| Intent::Own,
         gate: true,
     },
     Step {
         name: FILES,
         run: |s| Box::pin(write_files(s)),
         undo: |_| Box::pin(async { Ok(()) }),
-        durable: |_| false,
+        intent: |_| Intent::Own,
         gate: true,
     },
     Step {
         name: "cgroup",
         run: |s| Box::pin(async move { s.cgroup_parent().map(drop) }),
         undo: |s| Box::pin(remove_cgroup(s)),
-        durable: |_| false,
+        intent: |_| Intent::Recorded,
         gate: true,
     },
     Step {
         name: "address",
         run: |s| Box::pin(choose_network(s)),
         undo: |s| Box::pin(release_address(s)),
-        durable: |_| false,
+        intent: |_| Intent::Own,
         gate: true,
     },
     Step {
         name: "shim",
         run: |s| Box::pin(launch_shim(s)),
         undo: |s| Box::pin(end_shim(s)),
-        durable: |_| false,
+        intent: |_| Intent::Recorded,
         gate: true,
     },
     Step {
         name: "namespaces",
         run: |s| Box::pin(make_namespaces(s)),
         undo: |s| Box::pin(drop_netns(s)),
-        durable: |_| false,
+        intent: |_| Intent::Own,
         gate: true,
     },
     Step {
         name: PIN,
         run: |s| Box::pin(pin_netns(s)),
         undo: |s| Box::pin(unpin_netns(s)),
-        durable: |_| false,
+        intent: |s| if s.has_cni() { Intent::Recorded } else { Intent::Own },
         gate: true,
     },
     Step {
         name: "network",
         run: |s| Box::pin(set_up_network(s)),
         undo: |s| Box::pin(tear_down_network(s)),
-        durable: |s| s.live().durable.network_kind == Some(NetworkKind::Cni),
+        // An embedded pod's lease is given back by `address`, which was recorded with `shim`.
+        intent: |s| if s.has_cni() { Intent::Synced } else { Intent::Own },
         gate: true,
     },
     Step {
         name: TOP,
         run: |_| Box::pin(async { Ok(()) }),
         undo: |s| Box::pin(kill_containers(s)),
-        durable: |_| false,
+        intent: |_| Intent::Own,
         // A process that the kernel holds must not keep the rest of the pod.
         gate: false,
     },
@@ -141,8 +142,7 @@ async fn launch_shim(sandbox: Arc<Sandbox>) -> Outcome {
 async fn end_shim(sandbox: Arc<Sandbox>) -> Outcome {
     sandbox.live().shim_ends = true;
     if let Some(shim) = connected_shim(&sandbox).await? {
-        let text = || format!("its shim did not end within {} s; it is tried again", SHUTDOWN_LIMIT.as_secs());
-        timeout(SHUTDOWN_LIMIT, shim.shutdown()).await.map_err(|_| EngineError::TimedOut(text()))??;
+        shut_down(&sandbox, &shim).await?;
     }
     sandbox.live().shim = None;
     sandbox.forget_shim();
@@ -151,6 +151,23 @@ async fn end_shim(sandbox: Arc<Sandbox>) -> Outcome {
     let shm = sandbox.shared.shm_dir(&sandbox.id);
     blocking("remove the pod's shared memory at", &shm, pin::remove_mount_dir).await?;
     Ok(sandbox.shared.ports.shims.remove_remains(&sandbox.id).await?)
+}
+
+async fn shut_down(sandbox: &Arc<Sandbox>, shim: &Arc<dyn Shim>) -> Outcome {
+    let text = || format!("its shim did not end within {} s; it is tried again", SHUTDOWN_LIMIT.as_secs());
+    match timeout(SHUTDOWN_LIMIT, shim.shutdown()).await {
+        Ok(Ok(())) => Ok(()),
+        // It may have ended just before, or only this connection to it.
+        Ok(Err(PortError::Unavailable(why))) => match sandbox.shared.ports.shims.connect(&sandbox.id).await? {
+            None => Ok(()),
+            Some(_) => {
+                sandbox.live().shim = None;
+                Err(EngineError::Unavailable(format!("{why}; it is tried again")))
+            }
+        },
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(EngineError::TimedOut(text())),
+    }
 }
 
 async fn connected_shim(sandbox: &Arc<Sandbox>) -> Result<Option<Arc<dyn Shim>>, EngineError> {
@@ -224,7 +241,7 @@ async fn drop_netns(sandbox: Arc<Sandbox>) -> Outcome {
 }
 
 async fn pin_netns(sandbox: Arc<Sandbox>) -> Outcome {
-    if sandbox.live().durable.network_kind != Some(NetworkKind::Cni) {
+    if !sandbox.has_cni() {
         return Ok(());
     }
     let netns = own_netns(&sandbox)?;
@@ -233,7 +250,7 @@ async fn pin_netns(sandbox: Arc<Sandbox>) -> Outcome {
 }
 
 async fn unpin_netns(sandbox: Arc<Sandbox>) -> Outcome {
-    if sandbox.live().durable.network_kind != Some(NetworkKind::Cni) {
+    if !sandbox.has_cni() {
         return Ok(());
     }
     blocking("unpin the network namespace at", &sandbox.shared.pin_path(&sandbox.id), pin::unpin).await
@@ -256,8 +273,7 @@ async fn set_up_network(sandbox: Arc<Sandbox>) -> Outcome {
 }
 
 async fn tear_down_network(sandbox: Arc<Sandbox>) -> Outcome {
-    let kind = sandbox.live().durable.network_kind;
-    if kind != Some(NetworkKind::Cni) {
+    if !sandbox.has_cni() {
         return Ok(());
     }
     let pinned = sandbox.shared.pin_path(&sandbox.id);

@@ -49,7 +49,10 @@ impl Sandbox {
         for container in self.all_containers() {
             match state.containers.iter().find(|report| report.container == container.id) {
                 Some(report) => container.found(report),
-                None if container.may_run() => self.lose(&container, "its shim does not know it").await,
+                // A start that did not reach the shim is undone by the container itself.
+                None if container.may_run() && container.was_started() => {
+                    self.lose(&container, "its shim does not know it").await;
+                }
                 None => {}
             }
         }

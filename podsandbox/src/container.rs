@@ -307,9 +307,9 @@ impl Container {
         self.exit(exit);
     }
 
-    /// Nothing can be said of it: `error` kept it from being killed.
+    /// Nothing can be said of it: `error` kept it from being asked for or killed.
     pub(crate) fn unknown(self: &Arc<Self>, error: &EngineError) {
-        tracing::error!(container = %self.id, %error, "a container without a shim could not be killed");
+        tracing::error!(container = %self.id, %error, "nothing can be said of a container");
         let mut live = self.live();
         if !matches!(live.durable.state, ContainerState::Exited { .. }) {
             live.durable.state = ContainerState::Unknown;

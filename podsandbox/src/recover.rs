@@ -74,22 +74,13 @@ async fn one(sandbox: Arc<Sandbox>) -> Vec<String> {
 }
 
 async fn meet_shim(sandbox: &Arc<Sandbox>, notes: &mut Vec<String>) {
-    let had_shim = sandbox.progress(|p| p.begun("shim"));
-    if !had_shim {
+    if !sandbox.progress(|p| p.begun("shim")) {
         return;
     }
-    match sandbox.reconnect().await {
-        Ok(true) => {}
-        Ok(false) => {
-            if sandbox.is_made() {
-                notes.push(format!("{}: its shim is gone", sandbox.describe()));
-            }
-            sandbox.shim_died().await;
-        }
-        Err(error) => {
-            notes.push(format!("{}: its shim does not answer: {error}", sandbox.describe()));
-            sandbox.shim_died().await;
-        }
+    if let Some(wrong) = sandbox.meet_shim().await
+        && sandbox.is_made()
+    {
+        notes.push(format!("{}: {wrong}", sandbox.describe()));
     }
 }
 

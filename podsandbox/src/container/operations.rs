@@ -217,7 +217,7 @@ impl Container {
             return self.resume().await;
         }
         let _operation = self.operation.lock().await;
-        if self.progress(|p| p.in_flight() == Some(steps::PROCESS)) {
+        if !self.was_started() && self.progress(|p| p.in_flight() == Some(steps::PROCESS)) {
             descend(self, Some(steps::MADE)).await?;
             self.save(false).await?;
         }

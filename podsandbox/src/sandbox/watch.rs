@@ -13,7 +13,7 @@ use crate::model::Exit;
 use crate::ports::{Shim, ShimEvent, ShimState};
 use crate::util::now_nanos;
 
-/// How often a lost connection to a shim is tried again before the shim counts as dead.
+/// How often a shim that does not answer is tried again.
 const RECONNECTS: u32 = 3;
 /// Wait between two tries.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
@@ -148,21 +148,42 @@ async fn watch(sandbox: Arc<Sandbox>, mut events: mpsc::Receiver<ShimEvent>) {
         }
         sandbox.handle(event);
     }
-    if !sandbox.live().shim_ends && !sandbox.regained().await {
-        sandbox.shim_died().await;
+    if !sandbox.live().shim_ends {
+        Box::pin(sandbox.meet_shim()).await;
     }
 }
 
 impl Sandbox {
-    /// Whether only the connection was lost. On success another watch listens.
-    async fn regained(self: &Arc<Self>) -> bool {
-        for _ in 0..RECONNECTS {
-            match Box::pin(self.reconnect()).await {
-                Ok(regained) => return regained,
-                Err(error) => tracing::warn!(sandbox = %self.id, %error, "the shim could not be reached; trying again"),
+    /// Finds the shim after a restart of the daemon, or after the connection was lost. Says what is wrong, if anything.
+    pub(crate) async fn meet_shim(self: &Arc<Self>) -> Option<String> {
+        let mut tries = 0;
+        loop {
+            match self.reconnect().await {
+                Ok(true) => return None,
+                Ok(false) => {
+                    self.shim_died().await;
+                    return Some("its shim is gone".into());
+                }
+                Err(error) if tries == RECONNECTS => {
+                    self.shim_unreachable(&error);
+                    return Some(format!("its shim does not answer: {error}"));
+                }
+                Err(error) => tracing::warn!(sandbox = %self.id, %error, "the shim does not answer; trying again"),
             }
+            tries += 1;
             tokio::time::sleep(RECONNECT_PAUSE).await;
         }
-        false
+    }
+
+    /// The shim lives and can not be talked to: nothing is killed for that, but nothing can be said either.
+    fn shim_unreachable(self: &Arc<Self>, error: &EngineError) {
+        self.no_longer_ready(format!("its shim does not answer: {error}; stop the pod to be rid of it"));
+        self.live().shim = None;
+        self.forget_shim();
+        for container in self.all_containers() {
+            if container.may_run() {
+                container.unknown(error);
+            }
+        }
     }
 }

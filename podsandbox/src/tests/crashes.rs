@@ -157,6 +157,24 @@ fn a_shim_that_died_meanwhile_is_noticed() {
 }
 
 #[test]
+fn a_shim_that_does_not_answer_is_not_taken_for_dead() {
+    let node = Node::new();
+    let daemon = node.start();
+    let sandbox = daemon.sandbox("a");
+    let id = daemon.running(&sandbox, "c", "sleep");
+    daemon.crash();
+    node.world.fail("shims.connect");
+    let before = node.world.calls().len();
+    let daemon = node.start();
+    assert_eq!(daemon.engine.sandbox(&sandbox).unwrap().state, SandboxState::NotReady);
+    assert_eq!(daemon.state(&id), ContainerState::Unknown);
+    assert!(node.world.calls()[before..].is_empty(), "{:?}", &node.world.calls()[before..]);
+    node.world.heal();
+    daemon.run(daemon.engine.remove_sandbox(&sandbox)).unwrap();
+    node.assert_empty("the removal of a pod whose shim did not answer");
+}
+
+#[test]
 fn after_a_restart_of_the_node_all_is_given_back_and_nothing_runs() {
     let node = Node::new();
     let daemon = node.start();

@@ -107,6 +107,9 @@ pub struct PrefixError {
 }
 
 impl Prefix {
+    /// The range of no address, for errors that have none to name.
+    pub(crate) const NONE: Self = Self { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), length: 32 };
+
     /// The range of `length` bits around `address`; `None` if there are no so many bits.
     #[must_use]
     pub fn new(address: IpAddr, length: u8) -> Option<Self> {

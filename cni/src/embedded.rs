@@ -1,18 +1,507 @@
-//! The embedded network.
+//! The embedded default network: a point-to-point veth and host routes for each pod, no bridge, nothing to install.
+//!
+//! ```text
+//!            setup                       teardown                 link is gone
+//! (nothing) ───────> Intended ─> Connected ────────> Leaving ───────────────────> (nothing)
+//! ```
+//!
+//! A lease is recorded before anything is made of it. Dropping the pod's network namespace removes the link at no cost, while
+//! removing it by hand waits for the kernel; so teardown leaves it, and the address is given away only once the link is gone.
+//! If the namespace lives on for [`LINGER`], the link is removed. The host's own part (table, gateway addresses) is made with
+//! the first lease and removed with the last.
+
+mod book;
+mod lease;
+mod links;
+mod rules;
+mod sysctl;
+
 use std::collections::{BTreeSet, HashSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
 use podwright_types::SandboxId;
-use crate::config::{NetworksConfig, Prefix};
+use sha2::{Digest, Sha256};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::config::{EmbeddedConfig, NetworksConfig, Prefix};
 use crate::error::CniError;
-use crate::request::{PodNetwork, PodRequest};
+use crate::files;
+use crate::host::{Host, HostNet, kernel};
+use crate::netlink::LinkEvents;
+use crate::nft::Change;
+use crate::request::{PodNetwork, PodRequest, PortMapping};
+use book::{Book, Phase};
+use lease::{Lease, Pools};
+
+/// How long a link may outlive its pod's teardown.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// The embedded network.
 #[derive(Debug)]
-pub(crate) struct Embedded {}
-impl Embedded {
-    pub(crate) fn open(_config: &NetworksConfig, _preferred: Vec<Prefix>) -> Result<Self, CniError> { Ok(Self {}) }
-    pub(crate) async fn setup(&self, _request: &PodRequest) -> Result<PodNetwork, CniError> { Err(CniError::HostGone) }
-    pub(crate) async fn teardown(&self, _sandbox: &SandboxId) -> Result<(), CniError> { Ok(()) }
-    pub(crate) async fn check(&self, _sandbox: &SandboxId) -> Result<(), CniError> { Ok(()) }
-    pub(crate) async fn recover(&self, _known: &HashSet<SandboxId>) -> Result<(), CniError> { Ok(()) }
-    pub(crate) fn prefer_pools(&self, _pools: Vec<Prefix>) {}
-    pub(crate) fn holders(&self) -> BTreeSet<SandboxId> { BTreeSet::new() }
-    pub(crate) fn pools(&self) -> Vec<Prefix> { Vec::new() }
+pub(crate) struct Embedded {
+    inner: Arc<Inner>,
+    reaper: tokio::task::JoinHandle<()>,
 }
+
+#[derive(Debug)]
+struct Inner {
+    config: EmbeddedConfig,
+    instance: String,
+    table: String,
+    link_prefix: String,
+    dir: PathBuf,
+    host: Host,
+    book: Mutex<Book>,
+    preferred: Mutex<Vec<Prefix>>,
+    leaving: Notify,
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.reaper.abort();
+    }
+}
+
+impl Embedded {
+    /// Reads the leases; changes nothing of the host.
+    pub(crate) fn open(config: &NetworksConfig, preferred: Vec<Prefix>) -> Result<Self, CniError> {
+        check_instance(&config.instance)?;
+        check_pools(&config.embedded)?;
+        let dir = config.state_dir.join("embedded");
+        files::make_dir(&dir)?;
+        let mut book = Book::default();
+        for (_, lease) in files::read_all::<Lease>(&dir)? {
+            book.pools = Some(lease.pools);
+            book.insert(lease);
+        }
+        let events = LinkEvents::open().map_err(|error| kernel("listening for", "links that go away", error.into()))?;
+        let events = AsyncFd::register_with_interest(events, Interest::READABLE).map_err(|error| kernel("listening for", "links that go away", error.into()))?;
+        let inner = Arc::new(Inner {
+            config: config.embedded.clone(),
+            instance: config.instance.clone(),
+            table: format!("podwright-{}", config.instance),
+            link_prefix: format!("pw{}", hex(&config.instance, 4)),
+            dir,
+            host: Host::start()?,
+            book: Mutex::new(book),
+            preferred: Mutex::new(preferred),
+            leaving: Notify::new(),
+        });
+        let reaper = tokio::spawn(reap(Arc::clone(&inner), events));
+        Ok(Self { inner, reaper })
+    }
+
+    /// Connects a pod; a connected one is answered from memory.
+    pub(crate) async fn setup(&self, request: &PodRequest) -> Result<PodNetwork, CniError> {
+        let sandbox = &request.sandbox;
+        let known = self.inner.book().get(sandbox).cloned();
+        match known {
+            Some((lease, Phase::Connected)) => return Ok(PodNetwork { addresses: lease.addresses() }),
+            Some((_, Phase::Leaving)) => self.inner.finish(sandbox).await?,
+            Some((_, Phase::Intended)) | None => {}
+        }
+        let netns = request.netns.clone().ok_or_else(|| CniError::Request {
+            sandbox: sandbox.clone(),
+            reason: "it has no network namespace".to_owned(),
+        })?;
+        let lease = self.inner.lease(request).await?;
+        let inner = Arc::clone(&self.inner);
+        let job = lease.clone();
+        let made = self.inner.host.run(move |net| inner.connect(net, &job, &netns)).await;
+        match made {
+            Ok(lease) => Ok(PodNetwork { addresses: lease.addresses() }),
+            Err(error) => {
+                self.inner.undo(sandbox).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Disconnects a pod: its host ports are closed at once, its addresses given back when its link is gone.
+    pub(crate) async fn teardown(&self, sandbox: &SandboxId) -> Result<(), CniError> {
+        let inner = Arc::clone(&self.inner);
+        let id = sandbox.clone();
+        let gone = self.inner.host.run(move |net| inner.disconnect(net, &id)).await?;
+        if gone { self.inner.release(sandbox).await } else { Ok(self.inner.leaving.notify_one()) }
+    }
+
+    /// Whether the pod's link is there.
+    pub(crate) async fn check(&self, sandbox: &SandboxId) -> Result<(), CniError> {
+        let lease = self.inner.book().get(sandbox).map(|(lease, _)| lease.link.clone());
+        let link = lease.ok_or_else(|| CniError::Request { sandbox: sandbox.clone(), reason: "it is not connected".to_owned() })?;
+        let (name, id) = (link.clone(), sandbox.clone());
+        let exists = self.inner.host.run(move |net| links::link_exists(&net.route, &name)).await?;
+        if exists { Ok(()) } else { Err(CniError::Request { sandbox: id, reason: format!("its link {link} is gone") }) }
+    }
+
+    /// Frees what belongs to none of the known sandboxes, and writes the table anew from the leases.
+    pub(crate) async fn recover(&self, known: &HashSet<SandboxId>) -> Result<(), CniError> {
+        let strangers: Vec<SandboxId> = self.inner.book().holders().into_iter().filter(|sandbox| !known.contains(sandbox)).collect();
+        for sandbox in &strangers {
+            self.inner.book().set_phase(sandbox, Phase::Leaving);
+        }
+        let inner = Arc::clone(&self.inner);
+        self.inner.host.run(move |net| inner.tidy(net)).await?;
+        for sandbox in &strangers {
+            self.inner.release(sandbox).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the addresses of new pods from these pools.
+    pub(crate) fn prefer_pools(&self, pools: Vec<Prefix>) {
+        *self.inner.preferred.lock().unwrap_or_else(PoisonError::into_inner) = pools;
+        self.inner.book().pools = None;
+    }
+
+    /// Sandboxes with a lease.
+    pub(crate) fn holders(&self) -> BTreeSet<SandboxId> {
+        self.inner.book().holders()
+    }
+
+    /// Pools of new pods, once chosen.
+    pub(crate) fn pools(&self) -> Vec<Prefix> {
+        self.inner.book().pools.into_iter().flat_map(|pools| [pools.ipv4, pools.ipv6]).flatten().collect()
+    }
+}
+
+impl Inner {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn path(&self, sandbox: &SandboxId) -> PathBuf {
+        self.dir.join(format!("{sandbox}.json"))
+    }
+
+    /// The pod's lease, recorded.
+    async fn lease(self: &Arc<Self>, request: &PodRequest) -> Result<Lease, CniError> {
+        if let Some((lease, _)) = self.book().get(&request.sandbox) {
+            return Ok(lease.clone());
+        }
+        if self.needs_pools() {
+            let inner = Arc::clone(self);
+            self.host.run(move |net| inner.choose_pools(net)).await?;
+        }
+        let link = format!("{}{}", self.link_prefix, hex(request.sandbox.as_str(), 9));
+        let mappings: Vec<PortMapping> = request.port_mappings.iter().filter(|mapping| mapping.host_port != 0).cloned().collect();
+        let lease = self.book().take(&request.sandbox, link, mappings)?;
+        // A network namespace does not survive a power cut, so neither needs the lease.
+        if let Err(error) = files::write(&self.path(&lease.sandbox), &lease, false) {
+            self.book().remove(&lease.sandbox);
+            return Err(error);
+        }
+        Ok(lease)
+    }
+
+    fn needs_pools(&self) -> bool {
+        let book = self.book();
+        // Without pods the choice is made anew: the host's routes may have changed.
+        book.pools.is_none() || book.is_empty()
+    }
+
+    fn choose_pools(&self, net: &HostNet) -> Result<(), CniError> {
+        if !self.needs_pools() {
+            return Ok(());
+        }
+        let routed = links::routed_prefixes(net)?;
+        let own = self.book().base.clone().unwrap_or_default();
+        let is_own = |prefix: &Prefix| own.iter().flat_map(|pools| [pools.gateway(true), pools.gateway(false)]).flatten().any(|gateway| prefix.address() == gateway);
+        let routed: Vec<Prefix> = routed.into_iter().filter(|prefix| !is_own(prefix)).collect();
+        let preferred = self.preferred.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let current = self.book().pools;
+        let pools = pick_pools(&self.config, &self.instance, &preferred, current, &routed, sysctl::has_ipv6())?;
+        if current != Some(pools) {
+            tracing::info!(ipv4 = ?pools.ipv4.map(|pool| pool.to_string()), ipv6 = ?pools.ipv6.map(|pool| pool.to_string()), "chose the pools of the embedded network");
+        }
+        self.book().pools = Some(pools);
+        Ok(())
+    }
+
+    /// Makes the host's part and the pod's.
+    fn connect(&self, net: &HostNet, lease: &Lease, netns: &std::os::fd::OwnedFd) -> Result<Lease, CniError> {
+        self.ensure_base(net)?;
+        let mtu = self.mtu(net)?;
+        let ipv6 = links::connect(net, lease, netns, mtu)?;
+        let mut lease = lease.clone();
+        if !ipv6 && lease.ipv6.is_some() {
+            lease.ipv6 = None;
+            files::write(&self.path(&lease.sandbox), &lease, false)?;
+            let mut book = self.book();
+            book.remove(&lease.sandbox);
+            book.insert(lease.clone());
+        }
+        self.change_table(net, rules::elements(&lease).into_iter().map(Change::AddElement).collect())?;
+        self.book().set_phase(&lease.sandbox, Phase::Connected);
+        Ok(lease)
+    }
+
+    /// MTU of new pods, looked up once for each making of the base: listing routes takes long when there are many pods.
+    fn mtu(&self, net: &HostNet) -> Result<u32, CniError> {
+        let known = self.config.mtu.or(self.book().mtu);
+        let mtu = known.map_or_else(|| links::default_mtu(net), Ok)?;
+        self.book().mtu = Some(mtu);
+        Ok(mtu)
+    }
+
+    /// Makes table and gateway addresses, if they are not as they should be.
+    fn ensure_base(&self, net: &HostNet) -> Result<(), CniError> {
+        let (wanted, made) = {
+            let book = self.book();
+            (book.wanted_pools(), book.base.clone())
+        };
+        if made.as_ref() == Some(&wanted) {
+            return Ok(());
+        }
+        sysctl::forward(wanted.iter().any(|pools| pools.ipv6.is_some()))?;
+        links::add_gateways(net, &wanted)?;
+        let dropped: Vec<Pools> = made.unwrap_or_default().into_iter().filter(|pools| !wanted.contains(pools)).collect();
+        links::remove_gateways(net, &dropped)?;
+        self.rewrite_table(net, &wanted)?;
+        let mut book = self.book();
+        book.base = Some(wanted);
+        book.mtu = None;
+        Ok(())
+    }
+
+    fn rewrite_table(&self, net: &HostNet, pools: &[Pools]) -> Result<(), CniError> {
+        let changes = rules::replace_table(&self.link_prefix, pools, self.book().with_rules());
+        net.nft.commit(&self.table, &changes).map_err(|error| kernel("writing nftables table", &*self.table, error))
+    }
+
+    /// Adds or removes elements; where that does not fit what is there, the table is written anew from the leases.
+    fn change_table(&self, net: &HostNet, changes: Vec<Change>) -> Result<(), CniError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = net.nft.commit(&self.table, &changes) {
+            tracing::warn!(table = %self.table, %error, "writing the nftables table anew");
+            let pools = self.book().wanted_pools();
+            return self.rewrite_table(net, &pools);
+        }
+        Ok(())
+    }
+
+    /// Closes the host ports; returns whether the link is gone.
+    fn disconnect(&self, net: &HostNet, sandbox: &SandboxId) -> Result<bool, CniError> {
+        let Some((lease, phase)) = self.book().get(sandbox).cloned() else { return Ok(true) };
+        self.book().set_phase(sandbox, Phase::Leaving);
+        if phase != Phase::Leaving {
+            let elements = rules::elements(&lease);
+            if let Err(error) = self.change_table(net, elements.into_iter().map(Change::DeleteElement).collect()) {
+                self.book().set_phase(sandbox, phase);
+                return Err(error);
+            }
+            self.book().free_ports(sandbox);
+        }
+        links::link_exists(&net.route, &lease.link).map(|exists| !exists)
+    }
+
+    /// Undoes a setup that failed; what can not be undone now is left to the reaper.
+    async fn undo(self: &Arc<Self>, sandbox: &SandboxId) {
+        let inner = Arc::clone(self);
+        let id = sandbox.clone();
+        let closed = self.host.run(move |net| inner.disconnect(net, &id)).await;
+        let undone = match closed {
+            Ok(_) => self.finish(sandbox).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = undone {
+            tracing::warn!(%sandbox, error = %error, "the network of a pod that failed is not undone yet");
+            self.book().set_phase(sandbox, Phase::Leaving);
+            self.leaving.notify_one();
+        }
+    }
+
+    /// Removes the link of a pod that left, and its lease.
+    async fn finish(self: &Arc<Self>, sandbox: &SandboxId) -> Result<(), CniError> {
+        let link = self.book().get(sandbox).map(|(lease, _)| lease.link.clone());
+        if let Some(link) = link {
+            self.host.run(move |net| links::delete(net, &link)).await?;
+        }
+        self.release(sandbox).await
+    }
+
+    /// Gives the addresses back; with the last lease goes the host's part. The link must be gone.
+    async fn release(self: &Arc<Self>, sandbox: &SandboxId) -> Result<(), CniError> {
+        files::remove(&self.path(sandbox))?;
+        self.book().remove(sandbox);
+        if !self.book().is_empty() {
+            return Ok(());
+        }
+        let inner = Arc::clone(self);
+        self.host.run(move |net| inner.remove_base(net)).await
+    }
+
+    fn remove_base(&self, net: &HostNet) -> Result<(), CniError> {
+        let base = {
+            let book = self.book();
+            if book.is_empty() { book.base.clone() } else { None }
+        };
+        let Some(pools) = base else { return Ok(()) };
+        net.nft.commit(&self.table, &rules::remove_table()).map_err(|error| kernel("removing nftables table", &*self.table, error))?;
+        links::remove_gateways(net, &pools)?;
+        self.book().base = None;
+        Ok(())
+    }
+
+    /// Removes links without a lease, then makes table and addresses as the leases say.
+    fn tidy(&self, net: &HostNet) -> Result<(), CniError> {
+        for link in links::links_with_prefix(net, &self.link_prefix)? {
+            let keep = {
+                let book = self.book();
+                let holder = book.holder_of_link(&link).and_then(|holder| book.get(holder));
+                holder.is_some_and(|(_, phase)| *phase != Phase::Leaving)
+            };
+            if !keep {
+                tracing::info!(%link, "removing the link of a pod that is gone");
+                links::delete(net, &link)?;
+            }
+        }
+        if self.book().is_empty() {
+            // A daemon that was killed between the last lease and the table's removal leaves the table.
+            return net.nft.commit(&self.table, &rules::remove_table()).map_err(|error| kernel("removing nftables table", &*self.table, error));
+        }
+        self.book().base = None;
+        self.ensure_base(net)
+    }
+
+    /// Releases pods that left and whose links went away, and removes links that outstay.
+    async fn sweep(self: &Arc<Self>, forced: &HashSet<SandboxId>) {
+        let leaving: Vec<(SandboxId, String)> = {
+            let book = self.book();
+            book.leases().filter(|(_, phase)| *phase == Phase::Leaving).map(|(lease, _)| (lease.sandbox.clone(), lease.link.clone())).collect()
+        };
+        for (sandbox, link) in leaving {
+            let outcome = if forced.contains(&sandbox) {
+                self.finish(&sandbox).await
+            } else {
+                match self.host.run(move |net| links::link_exists(&net.route, &link)).await {
+                    Ok(true) => Ok(()),
+                    Ok(false) => self.release(&sandbox).await,
+                    Err(error) => Err(error),
+                }
+            };
+            if let Err(error) = outcome {
+                tracing::warn!(%sandbox, error = %error, "the network of a removed pod is not freed yet");
+            }
+        }
+    }
+
+    async fn released_link(self: &Arc<Self>, link: &str) {
+        let holder = {
+            let book = self.book();
+            book.holder_of_link(link).and_then(|holder| book.get(holder)).filter(|(_, phase)| *phase == Phase::Leaving).map(|(lease, _)| lease.sandbox.clone())
+        };
+        if let Some(sandbox) = holder {
+            if let Err(error) = self.release(&sandbox).await {
+                tracing::warn!(%sandbox, error = %error, "the network of a removed pod is not freed yet");
+            }
+        }
+    }
+}
+
+/// Waits for links to go away.
+async fn reap(inner: Arc<Inner>, events: AsyncFd<LinkEvents>) {
+    let mut since: std::collections::HashMap<SandboxId, Instant> = std::collections::HashMap::new();
+    loop {
+        {
+            let book = inner.book();
+            since.retain(|sandbox, _| book.get(sandbox).is_some_and(|(_, phase)| *phase == Phase::Leaving));
+            for (lease, phase) in book.leases() {
+                if phase == Phase::Leaving && !since.contains_key(&lease.sandbox) {
+                    since.insert(lease.sandbox.clone(), Instant::now());
+                }
+            }
+        }
+        let deadline = since.values().min().map(|start| *start + LINGER);
+        let timer = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ready = events.readable() => match ready {
+                Ok(mut guard) => match guard.try_io(|events| events.get_ref().gone()) {
+                    Ok(Ok(names)) => {
+                        for name in names.iter().filter(|name| name.starts_with(&inner.link_prefix)) {
+                            inner.released_link(name).await;
+                        }
+                    }
+                    // Events were lost: look for oneself.
+                    Ok(Err(_)) => inner.sweep(&HashSet::new()).await,
+                    Err(_would_block) => {}
+                },
+                Err(error) => {
+                    tracing::error!(%error, "links that go away are not noticed any more");
+                    return;
+                }
+            },
+            () = inner.leaving.notified() => {}
+            () = timer => {
+                let now = Instant::now();
+                let forced: HashSet<SandboxId> = since.iter().filter(|(_, start)| **start + LINGER <= now).map(|(sandbox, _)| sandbox.clone()).collect();
+                inner.sweep(&forced).await;
+                // What could not be freed is tried again after another while.
+                since.retain(|sandbox, _| !forced.contains(sandbox));
+            }
+        }
+    }
+}
+
+fn pick_pools(config: &EmbeddedConfig, instance: &str, preferred: &[Prefix], current: Option<Pools>, routed: &[Prefix], ipv6: bool) -> Result<Pools, CniError> {
+    let free = |pool: &Prefix| !routed.iter().any(|route| route.overlaps(pool));
+    if !preferred.is_empty() {
+        let of = |ipv4: bool| preferred.iter().find(|pool| pool.is_ipv4() == ipv4).copied();
+        return Ok(Pools { ipv4: of(true), ipv6: of(false).filter(|_| ipv6 && config.ipv6) });
+    }
+    if let Some(pool) = config.ipv4_pool.filter(|pool| !free(pool)) {
+        tracing::warn!(%pool, "the configured pool of the embedded network overlaps a route of the host");
+    }
+    let hash = Sha256::digest(instance.as_bytes());
+    let [first, second, third, fourth, fifth, ..] = <[u8; 32]>::from(hash);
+    let candidates = (0..64u8).filter_map(|step| Prefix::new(std::net::Ipv4Addr::new(10, 192 + (first.wrapping_add(step) % 64), 0, 0).into(), 16));
+    let kept = current.and_then(|pools| pools.ipv4).into_iter();
+    let ipv4 = config.ipv4_pool.or_else(|| kept.chain(candidates).find(free)).ok_or_else(|| CniError::NoPool {
+        reason: "routes of the host overlap every /16 of 10.192.0.0/10".to_owned(),
+    })?;
+    let unique = |byte: u8| u16::from(byte);
+    let local = std::net::Ipv6Addr::new(0xfd00 | unique(first), unique(second) << 8 | unique(third), unique(fourth) << 8 | unique(fifth), 0, 0, 0, 0, 0);
+    let ipv6 = if ipv6 && config.ipv6 { config.ipv6_pool.or_else(|| Prefix::new(local.into(), 64)) } else { None };
+    Ok(Pools { ipv4: Some(ipv4), ipv6 })
+}
+
+fn check_instance(instance: &str) -> Result<(), CniError> {
+    let good = (1..=64).contains(&instance.len()) && instance.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if good {
+        return Ok(());
+    }
+    Err(CniError::Config { key: "instance", value: instance.to_owned(), expected: "it must be 1 to 64 letters, digits and dashes" })
+}
+
+fn check_pools(config: &EmbeddedConfig) -> Result<(), CniError> {
+    let bad = |key, pool: Prefix, expected| Err(CniError::Config { key, value: pool.to_string(), expected });
+    match (config.ipv4_pool, config.ipv6_pool) {
+        (Some(pool), _) if !pool.is_ipv4() || !(8..=29).contains(&pool.length()) => {
+            bad("ipv4_pool", pool, "it must be an IPv4 range between /8 and /29, like 10.200.0.0/16")
+        }
+        (_, Some(pool)) if pool.is_ipv4() || !(48..=120).contains(&pool.length()) => {
+            bad("ipv6_pool", pool, "it must be an IPv6 range between /48 and /120, like fd00:10::/64")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The first digits of a text's hash.
+fn hex(text: &str, digits: usize) -> String {
+    Sha256::digest(text.as_bytes()).iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(|digit| char::from_digit(digit.into(), 16)).take(digits).collect()
+}
+
+#[cfg(test)]
+mod tests;

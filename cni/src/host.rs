@@ -3,9 +3,10 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::mpsc;
 
+use rustix::thread::LinkNameSpaceType;
 use tokio::sync::oneshot;
 
 use crate::error::CniError;
@@ -73,17 +74,22 @@ impl HostNet {
 
     /// Opens a socket inside of another network namespace; the socket keeps belonging to it.
     pub(crate) fn socket_in(&self, netns: BorrowedFd<'_>) -> io::Result<RouteSocket> {
-        podwright_sys::join_namespace(netns)?;
+        enter(netns)?;
         let socket = RouteSocket::open();
-        let mut back = podwright_sys::join_namespace(&self.home);
+        let mut back = enter(self.home.as_fd());
         while back.is_err() {
             // To go on in a pod's namespace would change the wrong network. There is no known way to come here.
             tracing::error!("the network thread can not return to the host's namespace");
             std::thread::sleep(std::time::Duration::from_secs(1));
-            back = podwright_sys::join_namespace(&self.home);
+            back = enter(self.home.as_fd());
         }
         socket
     }
+}
+
+/// Joins a namespace, which must be one of networks.
+fn enter(netns: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::thread::move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))?)
 }
 
 /// Makes the error of a change that the kernel refused.

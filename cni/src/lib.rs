@@ -15,6 +15,8 @@ mod networks;
 mod nft;
 mod plugins;
 mod request;
+#[cfg(test)]
+mod testhost;
 
 pub use config::{EmbeddedConfig, NetworkMode, NetworksConfig, Prefix, PrefixError, Timeouts};
 pub use error::CniError;

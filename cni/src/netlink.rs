@@ -4,7 +4,7 @@ mod messages;
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
@@ -15,8 +15,8 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
 pub(crate) use messages::{
-    Veth, add_address, add_default_route, add_host_route, add_neighbour, add_veth, delete_address, delete_link, dump_addresses, dump_links,
-    dump_routes, get_link, link_up,
+    Veth, add_address, add_default_route, add_host_route, add_neighbour, add_veth, delete_address, delete_link, dump_links,
+    dump_routes, get_link, link_up, no_link_local,
 };
 
 /// Group of link events.
@@ -75,6 +75,9 @@ impl RouteSocket {
     /// has answered all when the write returns.
     pub(crate) fn batch(&self, requests: Vec<Request>) -> io::Result<Vec<Answer>> {
         let mut answers: Vec<Answer> = requests.iter().map(|request| Answer { what: request.what, ..Answer::default() }).collect();
+        if requests.is_empty() {
+            return Ok(answers);
+        }
         let mut bytes = Vec::with_capacity(1024);
         for (request, sequence) in requests.into_iter().zip(1..) {
             append(&mut bytes, request, sequence);
@@ -115,6 +118,12 @@ impl fmt::Debug for LinkEvents {
 impl AsRawFd for LinkEvents {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
+    }
+}
+
+impl AsFd for LinkEvents {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -1,5 +1,58 @@
-//! nf_tables over netlink: placeholders follow.
+//! nf_tables over netlink: transactions of typed changes, all or nothing. Knows nothing of pods.
+
+mod change;
+mod encode;
+mod expression;
+
+use std::fmt;
 use std::io;
-#[derive(Debug)]
-pub(crate) struct NftSocket {}
-impl NftSocket { pub(crate) fn open() -> io::Result<Self> { Ok(Self {}) } }
+use std::os::fd::AsRawFd;
+
+use netlink_sys::Socket;
+use netlink_sys::protocols::NETLINK_NETFILTER;
+
+use crate::netlink;
+
+pub(crate) use change::{Chain, ChainKind, Change, Element, Hook, KeyPart, Set};
+pub(crate) use expression::{Expression, REGISTER, Source};
+
+/// A socket that speaks to nf_tables of one network namespace.
+pub(crate) struct NftSocket {
+    socket: Socket,
+}
+
+impl fmt::Debug for NftSocket {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("NftSocket").field("fd", &self.socket.as_raw_fd()).finish()
+    }
+}
+
+impl NftSocket {
+    /// Opens a socket in the network namespace of the calling thread.
+    pub(crate) fn open() -> io::Result<Self> {
+        Ok(Self { socket: netlink::connect(NETLINK_NETFILTER)? })
+    }
+
+    /// Makes the changes to an `inet` table in one transaction: all of them or, with an error, none.
+    pub(crate) fn commit(&self, table: &str, changes: &[Change]) -> io::Result<()> {
+        self.socket.send(&encode::transaction(table, changes), 0)?;
+        let mut first_error = None;
+        let mut answered = 0;
+        while let Some(packet) = netlink::receive(&self.socket)? {
+            for code in encode::answers(&packet) {
+                answered += 1;
+                if code != 0 && first_error.is_none() {
+                    first_error = Some(io::Error::from_raw_os_error(code.wrapping_neg()));
+                }
+            }
+        }
+        match first_error {
+            Some(error) => Err(error),
+            None if answered < changes.len() => Err(io::Error::other("the kernel did not answer every change")),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

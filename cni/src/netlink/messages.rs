@@ -33,25 +33,33 @@ pub(crate) struct Veth<'a> {
     pub(crate) mtu: u32,
 }
 
-/// Makes a pair of links, both up.
+/// Makes a pair of links, both down.
 pub(crate) fn add_veth(veth: &Veth<'_>) -> Request {
-    let mut peer = up_link();
+    let mut peer = LinkMessage::default();
     peer.attributes = vec![
         LinkAttribute::IfName(veth.pod_name.to_owned()),
         LinkAttribute::Address(veth.pod_mac.to_vec()),
         LinkAttribute::Mtu(veth.mtu),
         LinkAttribute::NetNsFd(veth.netns.as_raw_fd()),
     ];
-    let mut link = up_link();
+    let mut link = LinkMessage::default();
     link.attributes = vec![
         LinkAttribute::IfName(veth.host_name.to_owned()),
         LinkAttribute::Address(veth.host_mac.to_vec()),
         LinkAttribute::Mtu(veth.mtu),
-        // No link-local address in the host: nothing speaks to it, and thousands of them cost.
-        LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)])]),
         LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer)))]),
     ];
     Request { message: RouteNetlinkMessage::NewLink(link), flags: NLM_F_CREATE | NLM_F_EXCL, what: "making the link" }
+}
+
+/// Lets a link that is still down have no link-local IPv6 address: nothing speaks to the host there, and thousands cost.
+pub(crate) fn no_link_local(name: &str) -> Request {
+    let mut link = LinkMessage::default();
+    link.attributes = vec![
+        LinkAttribute::IfName(name.to_owned()),
+        LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)])]),
+    ];
+    Request { message: RouteNetlinkMessage::SetLink(link), flags: 0, what: "setting the link's IPv6 mode" }
 }
 
 fn up_link() -> LinkMessage {
@@ -150,11 +158,6 @@ pub(crate) fn add_neighbour(index: u32, address: IpAddr, mac: [u8; 6]) -> Reques
 /// Asks for all links.
 pub(crate) fn dump_links() -> Request {
     Request { message: RouteNetlinkMessage::GetLink(LinkMessage::default()), flags: NLM_F_DUMP, what: "listing links" }
-}
-
-/// Asks for all addresses.
-pub(crate) fn dump_addresses() -> Request {
-    Request { message: RouteNetlinkMessage::GetAddress(AddressMessage::default()), flags: NLM_F_DUMP, what: "listing addresses" }
 }
 
 /// Asks for all routes of a family.

@@ -1,0 +1,96 @@
+//! The bytes of nfnetlink: messages with nested attributes, numbers in network order, wrapped in a batch.
+
+use super::change::Change;
+
+const NFNL_SUBSYS_NFTABLES: u16 = 10;
+const NFNL_MSG_BATCH_BEGIN: u16 = 16;
+const NFNL_MSG_BATCH_END: u16 = 17;
+const NLMSG_ERROR: u16 = 2;
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_ACK: u16 = 4;
+const NLA_F_NESTED: u16 = 0x8000;
+const NFPROTO_INET: u8 = 1;
+const HEADER_BYTES: usize = 16;
+
+/// Attributes of a message, being written.
+#[derive(Debug, Default)]
+pub(super) struct Attributes {
+    bytes: Vec<u8>,
+}
+
+impl Attributes {
+    /// Adds bytes.
+    pub(super) fn bytes(&mut self, kind: u16, value: &[u8]) -> &mut Self {
+        // Nothing here comes near 64 KiB: elements are added in chunks.
+        let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
+        self.bytes.extend_from_slice(&length.to_ne_bytes());
+        self.bytes.extend_from_slice(&kind.to_ne_bytes());
+        self.bytes.extend_from_slice(value);
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+        self
+    }
+
+    /// Adds a text, with its end marked.
+    pub(super) fn text(&mut self, kind: u16, value: &str) -> &mut Self {
+        let mut bytes = value.as_bytes().to_vec();
+        bytes.push(0);
+        self.bytes(kind, &bytes)
+    }
+
+    /// Adds a number.
+    pub(super) fn number(&mut self, kind: u16, value: u32) -> &mut Self {
+        self.bytes(kind, &value.to_be_bytes())
+    }
+
+    /// Adds attributes inside of one.
+    pub(super) fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) -> &mut Self {
+        let mut inner = Self::default();
+        fill(&mut inner);
+        self.bytes(kind | NLA_F_NESTED, &inner.bytes)
+    }
+}
+
+/// All messages of a transaction.
+pub(super) fn transaction(table: &str, changes: &[Change]) -> Vec<u8> {
+    let mut batch = Vec::with_capacity(4096);
+    push(&mut batch, NFNL_MSG_BATCH_BEGIN, 0, NLM_F_REQUEST, 0, NFNL_SUBSYS_NFTABLES, &[]);
+    let mut sequence = 0;
+    for change in changes {
+        sequence += 1;
+        let mut attributes = Attributes::default();
+        let (kind, flags) = change.encode(table, sequence, &mut attributes);
+        let kind = (NFNL_SUBSYS_NFTABLES << 8) | kind;
+        push(&mut batch, kind, sequence, NLM_F_REQUEST | NLM_F_ACK | flags, NFPROTO_INET, 0, &attributes.bytes);
+    }
+    push(&mut batch, NFNL_MSG_BATCH_END, sequence + 1, NLM_F_REQUEST, 0, NFNL_SUBSYS_NFTABLES, &[]);
+    batch
+}
+
+fn push(batch: &mut Vec<u8>, kind: u16, sequence: u32, flags: u16, family: u8, resource: u16, body: &[u8]) {
+    let length = u32::try_from(HEADER_BYTES + 4 + body.len()).unwrap_or(u32::MAX);
+    batch.extend_from_slice(&length.to_ne_bytes());
+    batch.extend_from_slice(&kind.to_ne_bytes());
+    batch.extend_from_slice(&flags.to_ne_bytes());
+    batch.extend_from_slice(&sequence.to_ne_bytes());
+    batch.extend_from_slice(&[0; 4]);
+    batch.extend_from_slice(&[family, 0]);
+    batch.extend_from_slice(&resource.to_be_bytes());
+    batch.extend_from_slice(body);
+}
+
+/// Codes of the acknowledgements in a packet: 0, or an error's number negated.
+pub(super) fn answers(packet: &[u8]) -> Vec<i32> {
+    let mut codes = Vec::new();
+    let mut rest = packet;
+    while let Some(length) = rest.first_chunk::<4>().map(|bytes| u32::from_ne_bytes(*bytes)) {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let Some(message) = rest.get(..length).filter(|_| length >= HEADER_BYTES) else { break };
+        let kind = message.get(4..6).and_then(|bytes| bytes.try_into().ok()).map(u16::from_ne_bytes);
+        let code = message.get(HEADER_BYTES..HEADER_BYTES + 4).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
+        if let (Some(NLMSG_ERROR), Some(code)) = (kind, code) {
+            codes.push(code);
+        }
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    codes
+}

@@ -53,16 +53,17 @@ fn v1_without(controller: &str) -> Option<Hierarchy> {
     Some(Hierarchy::V1(Arc::from(rest)))
 }
 
-/// Runs a shell script in the cgroup, which the shell itself enters.
-fn shell(cgroup: &Cgroup, script: &str) -> Command {
+/// Lines of a shell script by which the shell enters a cgroup.
+fn enter(cgroup: &Cgroup) -> String {
     let file = if cgroup.hierarchy.is_v2() { "cgroup.procs" } else { "tasks" };
-    let enter: String = cgroup
-        .directories()
-        .iter()
-        .map(|directory| format!("echo 0 > '{}/{file}' || exit 99\n", directory.display()))
-        .collect();
+    let line = |directory: &PathBuf| format!("echo 0 > '{}/{file}' || exit 99\n", directory.display());
+    cgroup.directories().iter().map(line).collect()
+}
+
+fn shell(cgroup: &Cgroup, script: &str) -> Command {
     let mut command = Command::new("sh");
-    command.args(["-c", &format!("{enter}{script}")]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.args(["-c", &format!("{}{script}", enter(cgroup))]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     command
 }
 
@@ -124,12 +125,11 @@ fn root_kills_what_is_frozen_and_what_froze_itself_below() {
     }
 }
 
-/// Forks as fast as it can, and its forks do the same, up to a limit.
-fn fork_storm(scratch: &Scratch) {
-    let mut shell = shell(&scratch.0, "storm() { while :; do storm & done; }; echo up; storm");
-    let mut child = shell.spawn().unwrap();
-    let mut up = [0; 3];
-    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut up).unwrap();
+/// Every process of it forks as fast as it can; `fence` keeps the machine alive whatever the test does.
+fn fork_storm(scratch: &Scratch, fence: &Scratch) {
+    let storm = "exec perl -e '$| = 1; print qq(up\\n); fork while 1'";
+    let mut child = shell(&scratch.0, &format!("{}{storm}", enter(&fence.0))).spawn().unwrap();
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0; 3]).unwrap();
     drop(child.stdout.take());
     scratch.0.kill_all().unwrap();
     assert_eq!(child.wait().unwrap().signal(), Some(9));
@@ -137,22 +137,37 @@ fn fork_storm(scratch: &Scratch) {
     scratch.0.remove_within(Duration::from_secs(10)).unwrap();
 }
 
-fn limit_pids(cgroup: &Cgroup) {
-    let (mut pids, mut resources) = (LinuxPids::default(), LinuxResources::default());
+#[test]
+fn root_a_fork_storm_is_killed_with_a_freezer_and_without() {
+    // A process has one place in the pids hierarchy, and that is the fence's.
+    let Hierarchy::V1(mounts) = Hierarchy::detect().unwrap() else { return };
+    let only = |keep: &dyn Fn(&V1Mount) -> bool| {
+        Hierarchy::V1(mounts.iter().filter(|mount| keep(mount)).cloned().collect::<Vec<_>>().into())
+    };
+    let mut pids = LinuxPids::default();
     pids.set_limit(100);
+    let mut resources = LinuxResources::default();
     resources.set_pids(Some(pids));
-    // The cgroup2 tree beside v1 has no such controller; the storm is short there.
-    let _ = cgroup.update(&resources);
+    let with_freezer = only(&|mount| !mount.has("pids"));
+    let with_neither = only(&|mount| !mount.has("pids") && !mount.has("freezer"));
+    let v2 = hierarchies().into_iter().find(Hierarchy::is_v2);
+    for (number, hierarchy) in [with_freezer, with_neither].iter().chain(&v2).enumerate() {
+        let fence = Scratch::new(&only(&|mount| mount.has("pids")), &format!("fence-{number}"));
+        fence.0.update(&resources).unwrap();
+        fork_storm(&Scratch::new(hierarchy, &format!("storm-{number}")), &fence);
+    }
 }
 
 #[test]
-fn root_a_fork_storm_is_killed_with_a_freezer_and_without() {
-    let without = v1_without("freezer");
-    for (number, hierarchy) in hierarchies().iter().chain(&without).enumerate() {
-        let scratch = Scratch::new(hierarchy, &format!("storm-{number}"));
-        limit_pids(&scratch.0);
-        fork_storm(&scratch);
-    }
+fn root_without_a_freezer_forks_are_forbidden_while_killing() {
+    let Some(hierarchy) = v1_without("freezer") else { return };
+    let scratch = Scratch::new(&hierarchy, "no-freezer");
+    let mut child = sleeper(&scratch.0);
+    scratch.0.kill_all().unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(9));
+    let max = files::read(&scratch.0.directory("pids").unwrap().join("pids.max")).unwrap();
+    assert_eq!(max.trim(), "0");
+    assert!(scratch.0.set_frozen(true).unwrap_err().to_string().contains("freezer"));
 }
 
 #[test]

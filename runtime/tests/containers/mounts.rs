@@ -1,0 +1,176 @@
+//! Root file systems and mounts.
+
+use podwright_runtime::{FailureKind, RootfsMethod, RootfsPlan};
+use serde_json::json;
+
+use crate::fixture::Fixture;
+use crate::harness::Test;
+
+pub(crate) const TESTS: &[Test] = &[
+    ("root_writes_go_to_the_upper_directory", writes_go_to_the_upper_directory),
+    ("root_many_layers_work_both_ways", many_layers_work_both_ways),
+    ("root_one_readonly_layer_and_directories", one_readonly_layer_and_directories),
+    ("root_binds_of_files_and_directories", binds_of_files_and_directories),
+    ("root_recursive_readonly_covers_submounts", recursive_readonly_covers_submounts),
+    ("root_propagation_is_as_asked", propagation_is_as_asked),
+    ("root_paths_are_masked_and_readonly", paths_are_masked_and_readonly),
+    ("root_readonly_rootfs", readonly_rootfs),
+    ("root_cgroups_are_shown", cgroups_are_shown),
+    ("root_host_mounts_stay_the_same", host_mounts_stay_the_same),
+];
+
+fn mountinfo() -> String {
+    std::fs::read_to_string("/proc/self/mountinfo").unwrap()
+}
+
+fn writes_go_to_the_upper_directory() {
+    let mut fixture = Fixture::new();
+    fixture.out("echo hi > /file; rm /etc/group");
+    assert_eq!(std::fs::read_to_string(fixture.upper("file")).unwrap(), "hi\n");
+    assert!(fixture.layer().join("etc/group").exists());
+}
+
+fn many_layers_work_both_ways() {
+    for method in [RootfsMethod::Auto, RootfsMethod::Attached] {
+        let mut fixture = Fixture::new();
+        fixture.method = method;
+        let mut layers: Vec<_> =
+            (0..90).map(|n| fixture.top.path().join(format!("layer-with-a-longer-name-{n}"))).collect();
+        for (n, layer) in layers.iter().enumerate() {
+            std::fs::create_dir(layer).unwrap();
+            std::fs::write(layer.join("top"), n.to_string()).unwrap();
+            std::fs::write(layer.join(format!("f{n}")), "").unwrap();
+        }
+        layers.push(fixture.layer());
+        let writable = Some(fixture.top.path().join("rw"));
+        fixture.plan = RootfsPlan::Layers { layers, writable };
+        assert_eq!(fixture.out("ls / | grep -c '^f'; cat /top"), "90\n0", "{method:?}");
+    }
+}
+
+fn one_readonly_layer_and_directories() {
+    let mut fixture = Fixture::new();
+    for directory in ["proc", "sys", "dev"] {
+        std::fs::create_dir(fixture.layer().join(directory)).unwrap();
+    }
+    fixture.plan = RootfsPlan::Layers { layers: vec![fixture.layer()], writable: None };
+    assert_ne!(fixture.sh("touch /x").code, 0);
+    fixture.plan = RootfsPlan::Directory(fixture.layer());
+    fixture.out("touch /x");
+    assert!(fixture.layer().join("x").exists());
+    fixture.plan = RootfsPlan::Layers { layers: vec![], writable: None };
+    assert_eq!(fixture.run().unwrap_err().kind, FailureKind::Setup);
+    fixture.plan = RootfsPlan::Layers { layers: vec!["/no/such/layer".into(), fixture.layer()], writable: None };
+    assert!(fixture.run().unwrap_err().text.contains("/no/such/layer"));
+}
+
+fn binds_of_files_and_directories() {
+    let mut fixture = Fixture::new();
+    let volume = fixture.top.path().join("volume");
+    std::fs::create_dir(&volume).unwrap();
+    std::fs::write(volume.join("file"), "content").unwrap();
+    fixture.bind(&volume, "/deep/er/data", &["rw", "rprivate"]);
+    fixture.bind(&volume, "/ro", &["ro", "noexec"]);
+    fixture.bind(&volume.join("file"), "/etc/hosts", &["ro"]);
+    fixture.bind(&volume.join("file"), "/dev/termination-log", &["rw"]);
+    assert_eq!(fixture.out("cat /etc/hosts; echo more >> /deep/er/data/file"), "content");
+    assert_eq!(std::fs::read_to_string(volume.join("file")).unwrap(), "contentmore\n");
+    assert_ne!(fixture.sh("echo x > /etc/hosts").code, 0);
+    assert_ne!(fixture.sh("touch /ro/x").code, 0);
+    assert!(!volume.join("x").exists());
+    assert!(fixture.out("grep ' /ro ' /proc/mounts").contains("ro,noexec"));
+    fixture.bind(&volume, "relative", &[]);
+    assert!(fixture.run().unwrap_err().text.contains("absolute"));
+}
+
+/// Mounts for a test, in a mount namespace that only it has.
+fn private_tmpfs(at: &std::path::Path, propagation: rustix::mount::MountPropagationFlags) {
+    use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+    podwright_sys::unshare(rustix::thread::UnshareFlags::NEWNS).unwrap();
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).unwrap();
+    mount("tmpfs", at, "tmpfs", MountFlags::empty(), None).unwrap();
+    mount_change(at, propagation).unwrap();
+}
+
+fn recursive_readonly_covers_submounts() {
+    let mut fixture = Fixture::new();
+    let volume = fixture.top.path().join("volume");
+    std::fs::create_dir(&volume).unwrap();
+    private_tmpfs(&volume, rustix::mount::MountPropagationFlags::PRIVATE);
+    std::fs::create_dir(volume.join("sub")).unwrap();
+    rustix::mount::mount("tmpfs", volume.join("sub"), "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
+    fixture.bind(&volume, "/plain", &["ro"]);
+    fixture.bind(&volume, "/all", &["rro"]);
+    assert_eq!(fixture.out("touch /plain/x || echo top; touch /plain/sub/x && echo sub").lines().last(), Some("sub"));
+    assert_ne!(fixture.sh("touch /all/sub/x2").code, 0);
+}
+
+fn propagation_is_as_asked() {
+    let mut fixture = Fixture::new();
+    let volume = fixture.top.path().join("volume");
+    std::fs::create_dir(&volume).unwrap();
+    private_tmpfs(&volume, rustix::mount::MountPropagationFlags::SHARED);
+    fixture.bind(&volume, "/private", &[]);
+    fixture.bind(&volume, "/slave", &["rslave"]);
+    fixture.bind(&volume, "/shared", &["rshared"]);
+    let optional = |path: &str| format!("awk '$5==\"{path}\" {{print $7}}' /proc/self/mountinfo | tr -d '0-9'");
+    assert_eq!(fixture.out(&optional("/private")), "-");
+    assert_eq!(fixture.out(&optional("/slave")), "master:");
+    assert_eq!(fixture.out(&optional("/shared")), "shared:");
+    // And it works: a mount of the container shows up outside, and one from outside inside.
+    let capabilities = json!(["CAP_SYS_ADMIN"]);
+    for set in ["bounding", "effective", "permitted"] {
+        fixture.spec["process"]["capabilities"][set] = capabilities.clone();
+    }
+    fixture.out("mkdir -p /shared/in && mount -t tmpfs none /shared/in && test -d /slave/in");
+    assert!(mountinfo().contains("/volume/in "));
+}
+
+fn paths_are_masked_and_readonly() {
+    let mut fixture = Fixture::new();
+    fixture.spec["linux"]["maskedPaths"] =
+        json!(["/proc/version", "/sys/kernel", "/etc/motd", "/proc/no-such", "/bin/true"]);
+    assert_eq!(fixture.out("cat /proc/version /etc/motd; ls /sys/kernel"), "");
+    assert_ne!(fixture.sh("touch /sys/kernel/x").code, 0);
+    assert_ne!(fixture.sh("echo 1 > /proc/sys/kernel/core_pattern").code, 0);
+    assert_ne!(fixture.sh("echo x > /proc/sysrq-trigger").code, 0);
+    assert_eq!(fixture.out("stat -c %t:%T /proc/version"), "1:3");
+}
+
+fn readonly_rootfs() {
+    let mut fixture = Fixture::new();
+    fixture.spec["root"]["readonly"] = json!(true);
+    let volume = fixture.top.path().join("volume");
+    std::fs::create_dir(&volume).unwrap();
+    fixture.bind(&volume, "/data", &["rw"]);
+    assert_ne!(fixture.sh("touch /x").code, 0);
+    fixture.out("touch /data/x /dev/x");
+}
+
+fn cgroups_are_shown() {
+    let mut fixture = Fixture::new();
+    let cgroup = fixture.with_cgroup("shown");
+    let listed = fixture.out("ls /sys/fs/cgroup");
+    match cgroup.hierarchy().is_v2() {
+        true => assert!(listed.contains("cgroup.procs"), "{listed}"),
+        false => {
+            assert!(listed.contains("memory") && listed.contains("pids"), "{listed}");
+            assert_eq!(fixture.out("cat /sys/fs/cgroup/pids/cgroup.procs | grep -c ."), "3");
+        }
+    }
+    assert_ne!(fixture.sh("mkdir /sys/fs/cgroup/pids/x /sys/fs/cgroup/x").code, 0);
+    assert!(fixture.out("cat /proc/self/cgroup").lines().all(|line| line.ends_with(":/") || line.starts_with("0::")));
+}
+
+fn host_mounts_stay_the_same() {
+    let before = mountinfo();
+    let mut fixture = Fixture::new();
+    let sleeper = fixture.sleeper();
+    assert_eq!(mountinfo(), before);
+    drop(sleeper);
+    fixture.method = RootfsMethod::Attached;
+    let sleeper = fixture.sleeper();
+    assert_eq!(mountinfo(), before);
+    drop(sleeper);
+    assert_eq!(mountinfo(), before);
+}

@@ -80,7 +80,7 @@ impl Embedded {
             book.insert(lease);
         }
         let events = LinkEvents::open().map_err(|error| kernel("listening for", "links that go away", error.into()))?;
-        let events = AsyncFd::register_with_interest(events, Interest::READABLE).map_err(|error| kernel("listening for", "links that go away", error.into()))?;
+        let events = listen().map_err(|error| kernel("listening for", "links that go away", error))?;
         let inner = Arc::new(Inner {
             config: config.embedded.clone(),
             instance: config.instance.clone(),
@@ -404,6 +404,12 @@ impl Inner {
             }
         }
     }
+}
+
+/// Subscribes to links that go away.
+#[expect(deprecated, reason = "its successor is an unsafe function; LinkEvents owns its descriptor, so this use is sound")]
+fn listen() -> std::io::Result<AsyncFd<LinkEvents>> {
+    AsyncFd::with_interest(LinkEvents::open()?, Interest::READABLE)
 }
 
 /// Waits for links to go away.

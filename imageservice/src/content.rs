@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use podwright_types::{Digest, DigestAlgorithm};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use index::{IndexEntry, read_index, write_index};
+pub(crate) use index::{IndexEntry, read_index, wrap_manifest, write_index};
 
 use crate::error::{ErrorKind, ImageError, Result};
 use crate::hash::digest_of;

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::replace;
 use crate::error::{ErrorKind, ImageError, Result};
-use crate::manifest::{Descriptor, OCI_INDEX};
+use crate::manifest::{DOCKER_LIST, Descriptor, OCI_INDEX};
+use crate::platform::Platform;
 
 /// The name of an image, as skopeo and others look it up.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -19,7 +20,7 @@ const CHOSEN_MANIFEST: &str = "io.podwright.image.manifest";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct IndexEntry {
     pub(crate) name: Option<String>,
-    /// What the registry gave for the name: an index or a manifest.
+    /// What the registry gave for the name: an index or a manifest; around one of Docker's manifests an index of ours.
     pub(crate) target: Descriptor,
     /// The manifest of this host's platform.
     pub(crate) manifest: Digest,
@@ -66,13 +67,30 @@ fn entry(mut row: IndexRow) -> IndexEntry {
     }
 }
 
+/// Readers of OCI layouts skip what has one of Docker's types, and read Docker's indexes, which differ in nothing else, all the
+/// same under OCI's name.
+fn layout_type(media_type: &str) -> String {
+    if media_type == DOCKER_LIST { OCI_INDEX.to_owned() } else { media_type.to_owned() }
+}
+
+/// An index of one manifest: the form in which readers of OCI layouts take one of Docker's.
+pub(crate) fn wrap_manifest(manifest: &Descriptor, platform: &Platform) -> Vec<u8> {
+    let entry = serde_json::json!({
+        "mediaType": manifest.media_type,
+        "digest": manifest.digest,
+        "size": manifest.size,
+        "platform": {"os": platform.os, "architecture": platform.architecture},
+    });
+    serde_json::json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}).to_string().into_bytes()
+}
+
 /// Replaces the index; what it names is synced already.
 pub(crate) fn write_index(images: &Path, entries: &[IndexEntry]) -> Result<()> {
     let path = images.join("index.json");
     let manifests = entries
         .iter()
         .map(|entry| IndexRow {
-            target: entry.target.clone(),
+            target: Descriptor { media_type: layout_type(&entry.target.media_type), ..entry.target.clone() },
             annotations: [(REF_NAME, entry.name.clone()), (CHOSEN_MANIFEST, Some(entry.manifest.to_string()))]
                 .into_iter()
                 .filter_map(|(key, value)| value.map(|value| (key.to_owned(), value)))

@@ -17,7 +17,7 @@ use super::catalog::{Image, Listing};
 use super::locks::Key;
 use super::{Inner, blocking};
 use crate::auth::Auth;
-use crate::content::IndexEntry;
+use crate::content::{IndexEntry, wrap_manifest};
 use crate::error::{ErrorKind, ImageError, Result};
 use crate::hash::digest_of;
 use crate::image::PulledImage;
@@ -46,6 +46,9 @@ struct Fetched {
 
 /// The manifests on the way from the reference to the image.
 struct Chosen {
+    /// What the reference stands for at the registry.
+    digest: Digest,
+    /// What the index of the store points to.
     target: Descriptor,
     manifest: Digest,
     image: ImageManifest,
@@ -88,7 +91,7 @@ impl Pull {
         let chosen = self.unless_cancelled(self.choose(&session)).await?;
         manifest::check_layers(&chosen.image, self.inner.config.limits.layers, session.name())?;
         self.report(Progress::Resolved {
-            digest: chosen.target.digest.clone(),
+            digest: chosen.digest.clone(),
             layers: chosen.image.layers.len(),
             bytes: chosen.image.layers.iter().fold(0, |sum, layer| sum.saturating_add(layer.size)),
         });
@@ -121,14 +124,24 @@ impl Pull {
                 self.understand(digest, fetched.bytes, &fetched.content_type)?
             }
         };
-        let target = first.descriptor.clone();
+        let target_digest = first.descriptor.digest.clone();
+        let mut target = first.descriptor.clone();
         let mut texts = Vec::new();
+        if target.media_type == manifest::DOCKER_MANIFEST {
+            let text = wrap_manifest(&target, &self.inner.config.platform);
+            let digest = digest_of(DigestAlgorithm::Sha256, &text);
+            let media_type = manifest::OCI_INDEX.to_owned();
+            target = Descriptor { media_type, digest: digest.clone(), size: text.len() as u64, platform: None };
+            texts.push((digest, text));
+        }
         let mut current = first;
         for _ in 0..=MAX_NESTING {
             let digest = current.descriptor.digest.clone();
             texts.push((digest.clone(), current.bytes));
             match current.manifest {
-                Manifest::Image(image) => return Ok(Chosen { target, manifest: digest, image, texts }),
+                Manifest::Image(image) => {
+                    return Ok(Chosen { digest: target_digest, target, manifest: digest, image, texts });
+                }
                 Manifest::Index(entries) => {
                     let platform = &self.inner.config.platform;
                     let best = manifest::candidates(&entries, platform).into_iter().next().ok_or_else(|| {
@@ -181,7 +194,7 @@ impl Pull {
     /// Syncs all parts and puts the image on the list, under its tag and its digest.
     async fn list(&self, chosen: Chosen, config: ConfigFile, config_json: Vec<u8>) -> Result<PulledImage> {
         let image_id = chosen.image.config.digest.clone();
-        let by_digest = self.reference.with_digest(chosen.target.digest.clone()).canonical();
+        let by_digest = self.reference.with_digest(chosen.digest.clone()).canonical();
         let names = BTreeSet::from([by_digest.clone(), self.reference.canonical()]);
         let parts = chosen.image.layers.iter().map(|layer| layer.digest.clone());
         let texts = chosen.texts.iter().map(|(digest, _)| digest.clone());

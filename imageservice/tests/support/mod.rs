@@ -1,0 +1,86 @@
+//! Stores in directories of their own, a look at all that is in them, and a web server that sees headers.
+//!
+//! Images and the real registry come from podwright-testutil.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
+
+pub mod server;
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use podwright_imageservice::{ImageConfig, ImageStore, Patience};
+use tempfile::TempDir;
+
+/// A store in a directory of its own.
+pub struct TestStore {
+    pub store: ImageStore,
+    pub config: ImageConfig,
+    dir: TempDir,
+}
+
+impl TestStore {
+    pub async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// Changes the configuration, which is one for impatient tests.
+    pub async fn with(change: impl FnOnce(&mut ImageConfig)) -> Self {
+        let dir = tempfile::Builder::new().prefix("pwt-images-").tempdir().unwrap();
+        let mut config = ImageConfig {
+            hosts_dir: Some(dir.path().join("certs.d")),
+            patience: Patience {
+                connect: Duration::from_secs(5),
+                response: Duration::from_millis(600),
+                idle: Duration::from_millis(600),
+                attempts: 3,
+                backoff: Duration::from_millis(5),
+                backoff_max: Duration::from_millis(1500),
+            },
+            ..ImageConfig::default()
+        };
+        change(&mut config);
+        let store = ImageStore::open(&dir.path().join("root"), config.clone()).await.unwrap();
+        Self { store, config, dir }
+    }
+
+    pub fn root(&self) -> PathBuf {
+        self.dir.path().join("root")
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Another process's view: the same directory, opened anew.
+    pub async fn reopened(&self) -> ImageStore {
+        ImageStore::open(&self.root(), self.config.clone()).await.unwrap()
+    }
+
+    pub fn write_hosts(&self, registry: &str, text: &str) {
+        let dir = self.dir.path().join("certs.d").join(registry);
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("hosts.toml"), text).unwrap();
+    }
+
+    /// Every path below the root, with its kind and size.
+    pub fn listing(&self) -> BTreeMap<String, (u32, u64)> {
+        let mut all = BTreeMap::new();
+        walk(&self.root(), &self.root(), &mut all);
+        all
+    }
+}
+
+fn walk(root: &Path, dir: &Path, all: &mut BTreeMap<String, (u32, u64)>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let metadata = std::fs::symlink_metadata(&path).unwrap();
+        let size = if metadata.is_file() { metadata.len() } else { 0 };
+        all.insert(path.strip_prefix(root).unwrap().display().to_string(), (metadata.mode(), size));
+        if metadata.is_dir() {
+            walk(root, &path, all);
+        }
+    }
+}

@@ -14,6 +14,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
 use nix::sys::signal::SigSet;
@@ -22,6 +23,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use self::sockets::Sockets;
 pub use self::sockets::connect_socket;
@@ -34,6 +36,8 @@ pub const LISTENER_FD: i32 = 3;
 pub const DIRECTORY_FD: i32 = 4;
 /// Descriptors that go to a shim are moved here first, so that none takes the place of another.
 const FIRST_SAFE_FD: i32 = 16;
+/// How long a shim that does not answer has to end by itself.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Why a shim could not be started or found.
 #[derive(Debug, thiserror::Error)]
@@ -131,8 +135,7 @@ impl Launcher {
         match self.connect(sandbox).await {
             Ok(Some(running)) => Ok(running),
             failed => {
-                let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-                let _ = reaper.await;
+                end_failed(&pidfd, reaper).await;
                 Err(self.explain(sandbox, failed.err()))
             }
         }
@@ -223,6 +226,14 @@ fn arguments(sandbox: &SandboxId, cgroup: Option<&str>) -> io::Result<Vec<CStrin
 
 fn move_up(fd: OwnedFd) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(&fd, FIRST_SAFE_FD)?)
+}
+
+/// Ends a shim that does not answer. One that gave up by itself gets the time for its last words.
+async fn end_failed(pidfd: &OwnedFd, mut reaper: JoinHandle<()>) {
+    if tokio::time::timeout(LAST_WORDS, &mut reaper).await.is_err() {
+        let _ = pidfd_send_signal(pidfd, Signal::KILL);
+        let _ = reaper.await;
+    }
 }
 
 /// Takes the exit status of a shim when it ends.

@@ -1,6 +1,7 @@
 //! What daemons ask of a container that was started.
 
 use std::collections::VecDeque;
+use std::io;
 use std::os::fd::OwnedFd;
 
 use oci_spec::runtime::LinuxResources;
@@ -60,13 +61,15 @@ impl Server {
         if matches!(container.phase, Phase::OpeningLog(..)) {
             return Err(Failure::new(FailureKind::Busy, step, &container.id, "it is being opened for the first time"));
         }
-        let Some(writer) = container.writer.as_mut().filter(|writer| writer.alive) else {
-            return Err(Failure::new(FailureKind::NotFound, step, &container.id, "its streams have ended"));
-        };
+        let ended = || Failure::new(FailureKind::NotFound, step, &request.container, "its streams have ended");
+        let writer = container.writer.as_mut().filter(|writer| writer.alive).ok_or_else(ended)?;
         if writer.reopening.len() >= MAX_REOPENING {
             return Err(Failure::new(FailureKind::Busy, step, &container.id, "its disk does not answer"));
         }
-        writer.tell(&Order::Reopen).map_err(|error| Failure::of(step, &request.container, &error))?;
+        writer.tell(&Order::Reopen).map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => ended(),
+            _ => Failure::of(step, &request.container, &error),
+        })?;
         writer.reopening.push_back(asker);
         Ok(Outcome::Later)
     }

@@ -1,9 +1,7 @@
 //! Containers from start to deletion.
 
 use podwright_shim_api::client::ClientError;
-use podwright_shim_api::{
-    CgroupPlacement, CreatePod, Event, FailureKind, PidChoice, PidPlan, Shm, TerminalSize,
-};
+use podwright_shim_api::{CgroupPlacement, CreatePod, Event, FailureKind, PidChoice, PidPlan, Shm, TerminalSize};
 use serde_json::json;
 
 use crate::world::{World, pod, shell, wait_for};
@@ -88,7 +86,8 @@ async fn root_a_shared_pid_namespace_has_a_pause_process() {
     let mut world = World::new().await;
     let pause_cgroup = Some(CgroupPlacement { path: format!("{}/pause", world.cgroup), deferred: false });
     let request = CreatePod { pid: true, pause_cgroup, ..pod() };
-    let (created, netns) = world.client.create_pod(request.clone(), podwright_shim_api::client::no_placing).await.unwrap();
+    let (created, netns) =
+        world.client.create_pod(request.clone(), podwright_shim_api::client::no_placing).await.unwrap();
     assert!(created.pause_pid > 0 && created.has_netns && netns.is_some());
     let again = world.client.create_pod(request, podwright_shim_api::client::no_placing).await.unwrap().0;
     assert_eq!(again, created);
@@ -113,7 +112,10 @@ async fn root_a_container_can_join_the_process_ids_of_another() {
     if let Some(namespaces) = &mut request.namespaces {
         namespaces.pid = Some(PidPlan { choice: PidChoice::Target.into(), target: "target".into() });
     }
-    world.start(request, &shell("cat /proc/1/cmdline | tr '\\0' ' ' 2>/dev/null || cat /proc/1/cmdline; exit 0")).await.unwrap();
+    world
+        .start(request, &shell("cat /proc/1/cmdline | tr '\\0' ' ' 2>/dev/null || cat /proc/1/cmdline; exit 0"))
+        .await
+        .unwrap();
     assert_eq!(world.end_of("debug").await.code, 0);
     assert!(world.log_texts("debug")[0].contains("sleep"), "{:?}", world.log_texts("debug"));
     world.finish().await;
@@ -125,7 +127,9 @@ async fn root_shared_memory_is_shared_and_not_in_the_hosts_table() {
     let path = world.path("shm");
     let shm = Some(Shm { path: crate::world::bytes(&path), bytes: 1 << 20 });
     world.client.create_pod(CreatePod { shm, ..pod() }, podwright_shim_api::client::no_placing).await.unwrap();
-    let mut spec = shell("echo shared > /dev/shm/file; dd if=/dev/zero of=/dev/shm/large bs=64k count=100 2>/dev/null || echo full");
+    let mut spec = shell(
+        "echo shared > /dev/shm/file; dd if=/dev/zero of=/dev/shm/large bs=64k count=100 2>/dev/null || echo full",
+    );
     let mount = json!({ "destination": "/dev/shm", "type": "bind", "source": path, "options": ["rbind", "nosuid", "nodev", "noexec"] });
     spec["mounts"].as_array_mut().unwrap().push(mount);
     world.start(world.request("a"), &spec).await.unwrap();
@@ -149,7 +153,11 @@ async fn root_limits_hold_and_an_oom_kill_is_told() {
     world.run("calm", "sleep 1000").await;
     world.client.update_container("calm", r#"{"memory":{"limit":33554432}}"#).await.unwrap();
     let cgroup = podwright_cgroups::Hierarchy::detect().unwrap().cgroup(&format!("{}/calm", world.cgroup)).unwrap();
-    let limit = cgroup.directory("memory").unwrap().join(if cgroup.hierarchy().is_v2() { "memory.max" } else { "memory.limit_in_bytes" });
+    let limit = cgroup.directory("memory").unwrap().join(if cgroup.hierarchy().is_v2() {
+        "memory.max"
+    } else {
+        "memory.limit_in_bytes"
+    });
     assert_eq!(std::fs::read_to_string(limit).unwrap().trim(), "33554432");
     world.finish().await;
 }
@@ -196,11 +204,18 @@ async fn root_a_start_that_fails_names_why_and_leaves_nothing() {
     spec["process"]["args"] = json!(["/etc"]);
     let error = world.start(world.request("a"), &spec).await.unwrap_err();
     assert_eq!(kind(&error), Some(FailureKind::ProgramNotExecutable), "{error}");
-    spec["mounts"].as_array_mut().unwrap().push(json!({ "destination": "/x", "type": "bind", "source": "/absent-source", "options": ["rbind"] }));
+    spec["mounts"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({ "destination": "/x", "type": "bind", "source": "/absent-source", "options": ["rbind"] }));
     let error = world.start(world.request("a"), &spec).await.unwrap_err();
     assert_eq!(kind(&error), Some(FailureKind::Setup), "{error}");
     assert!(error.to_string().contains("/absent-source"), "{error}");
-    let error = world.client.start_container(world.request("a"), "{", podwright_shim_api::client::no_placing).await.unwrap_err();
+    let error = world
+        .client
+        .start_container(world.request("a"), "{", podwright_shim_api::client::no_placing)
+        .await
+        .unwrap_err();
     assert_eq!(kind(&error), Some(FailureKind::Invalid), "{error}");
     let mut request = world.request("a");
     request.seccomp = None;

@@ -1,1 +1,167 @@
-//! Soon.
+//! Logs: their format, rotation under load, and disks that are full or do not answer.
+
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+use podwright_shim_api::FailureKind;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use crate::world::{World, bytes, shell, wait_for};
+
+/// The bytes of one stream, put together from log files the way kubelet's reader does it.
+fn stream(files: &[&Path], stream: &str) -> Vec<u8> {
+    let mut all = Vec::new();
+    for file in files {
+        for line in fs::read(file).unwrap().split_inclusive(|byte| *byte == b'\n') {
+            let mut parts = line.splitn(4, |byte| *byte == b' ');
+            let (stamp, of, tag, text) =
+                (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
+            assert_eq!((stamp.len(), stamp[29]), (30, b'Z'));
+            assert!(text.len() <= 16 * 1024 + 1, "{} bytes in one line", text.len());
+            if of == stream.as_bytes() {
+                let end = text.len() - usize::from(tag == b"P");
+                all.extend_from_slice(&text[..end]);
+            }
+        }
+    }
+    all
+}
+
+#[tokio::test]
+async fn root_long_lines_binary_data_and_an_open_end_come_back() {
+    let mut world = World::with_pod().await;
+    let script =
+        "head -c 100000 /dev/zero | tr '\\0' x; echo; printf 'a\\000b\\377c\\r\\n\\n'; printf 'no end'; echo other >&2";
+    world.run("c", script).await;
+    world.end_of("c").await;
+    let mut want = vec![b'x'; 100_000];
+    want.extend_from_slice(b"\na\0b\xffc\r\n\nno end");
+    let log = world.log("c");
+    assert_eq!(stream(&[&log], "stdout"), want);
+    assert_eq!(stream(&[&log], "stderr"), b"other\n");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn root_lines_of_two_streams_keep_the_order_of_arrival() {
+    let mut world = World::with_pod().await;
+    // The pauses let each line arrive before the next is written.
+    world.run("c", "for i in 1 2 3 4 5; do echo $i; sleep 0.05; echo $i >&2; sleep 0.05; done").await;
+    world.end_of("c").await;
+    let want: Vec<String> = (1..=5).flat_map(|i| [format!("stdout F {i}"), format!("stderr F {i}")]).collect();
+    assert_eq!(world.log_texts("c"), want);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn root_rotation_under_load_loses_no_byte() {
+    const MEGABYTES: usize = 100;
+    let mut world = World::with_pod().await;
+    let began = Instant::now();
+    world.run("c", &format!("yes 'a line of some length, to be counted' | head -c {}", MEGABYTES << 20)).await;
+    let mut files = Vec::new();
+    let mut rotations = 0;
+    while world.client.state().await.unwrap().0.containers[0].end.is_none() {
+        let rotated = world.path(&format!("logs/rotated-{rotations}"));
+        fs::rename(world.log("c"), &rotated).unwrap();
+        match world.client.reopen_log("c").await {
+            Ok(()) => rotations += 1,
+            // It ended meanwhile.
+            Err(error) => {
+                assert_eq!(error.kind(), Some(FailureKind::NotFound), "{error}");
+                fs::rename(&rotated, world.log("c")).unwrap();
+                break;
+            }
+        }
+        files.push(rotated);
+    }
+    world.end_of("c").await;
+    println!("{MEGABYTES} MB through the log with {rotations} rotations in {:?}", began.elapsed());
+    assert!(rotations > 3);
+    let log = world.log("c");
+    files.push(log);
+    let files: Vec<&Path> = files.iter().map(AsRef::as_ref).filter(|file: &&Path| file.exists()).collect();
+    let all = stream(&files, "stdout");
+    assert_eq!(all.len(), MEGABYTES << 20);
+    let line = b"a line of some length, to be counted\n";
+    assert!(all.chunks(line.len()).all(|chunk| line.starts_with(chunk)));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn root_a_log_that_can_not_be_opened_fails_the_start() {
+    let mut world = World::with_pod().await;
+    fs::create_dir_all(world.log("dir")).unwrap();
+    let error = world.start(world.request("dir"), &shell("true")).await.unwrap_err();
+    assert!(error.to_string().contains("directory"), "{error}");
+    // Nobody reads the FIFO: opening it takes for ever, as on a disk that does not answer.
+    let fifo = world.path("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::from(0o600), 0).unwrap();
+    let mut request = world.request("hung");
+    request.log_path = Some(bytes(&fifo));
+    let began = Instant::now();
+    let error = world.start(request, &shell("true")).await.unwrap_err();
+    assert_eq!(error.kind(), Some(FailureKind::TimedOut), "{error}");
+    assert!(began.elapsed().as_secs() < 15);
+    assert_eq!(world.client.state().await.unwrap().0.containers, []);
+    world.run("good", "exit 0").await;
+    assert_eq!(world.end_of("good").await.code, 0);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn root_a_stuck_disk_stops_only_that_log() {
+    let mut world = World::with_pod().await;
+    let fifo = world.path("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::from(0o600), 0).unwrap();
+    // Open for reading, so that it can be opened for writing; but nobody reads.
+    let _reader = fs::File::options().read(true).write(true).open(&fifo).unwrap();
+    let mut request = world.request("stuck");
+    request.log_path = Some(bytes(&fifo));
+    world.start(request, &shell("yes | head -c 10000000; sleep 1000")).await.unwrap();
+    world.run("other", "echo fine; exit 3").await;
+    assert_eq!(world.end_of("other").await.code, 3);
+    assert_eq!(world.log_texts("other"), ["stdout F fine"]);
+    let process = crate::world::process("exit 9");
+    world.exec("stuck", "e", &process, Default::default()).await.unwrap();
+    assert_eq!(world.end_of_exec("e").await.code, 9);
+    let began = Instant::now();
+    world.client.signal_container("stuck", 9, false).await.unwrap();
+    assert_eq!(world.end_of("stuck").await.code, 137);
+    assert!(began.elapsed().as_secs() < 10);
+    world.client.delete_container("stuck").await.unwrap();
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn root_a_full_disk_neither_blocks_nor_confuses() {
+    let mut world = World::with_pod().await;
+    let small = world.path("small");
+    fs::create_dir(&small).unwrap();
+    mount("small", &small, "tmpfs", MountFlags::empty(), Some(c"size=64k")).unwrap();
+    let mut request = world.request("c");
+    request.log_path = Some(bytes(&small.join("c.log")));
+    // More than disk, buffer and pipe can hold: it ends all the same.
+    let script =
+        "yes 'some text' | head -c 3000000; echo > /tmp/done; while [ ! -e /tmp/go ]; do sleep 0.05; done; echo last";
+    world.start(request, &shell(script)).await.unwrap();
+    let upper = world.path("rw-c/upper/tmp");
+    wait_for("the container is not held up", || upper.join("done").exists()).await;
+    unmount(&small, UnmountFlags::DETACH).unwrap();
+    // Room again, in a new file.
+    world.client.reopen_log("c").await.unwrap();
+    fs::write(world.path("go"), "").unwrap();
+    world.exec("c", "go", &crate::world::process("touch /tmp/go"), Default::default()).await.unwrap();
+    assert_eq!(world.end_of("c").await.code, 0);
+    let text = fs::read_to_string(small.join("c.log")).unwrap();
+    let lines: Vec<&str> = text.lines().map(|line| &line[31..]).collect();
+    assert!(
+        lines
+            .iter()
+            .all(|line| ["stdout F some text", "stdout F last"].contains(line) || line.contains("were dropped here"))
+    );
+    assert_eq!(lines.iter().filter(|line| line.contains("were dropped here")).count(), 1);
+    assert_eq!(lines.last(), Some(&"stdout F last"));
+    world.finish().await;
+}

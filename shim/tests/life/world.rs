@@ -21,8 +21,8 @@ use tokio::sync::mpsc;
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 const APPLETS: [&str; 19] = [
-    "sh", "cat", "sleep", "echo", "head", "dd", "yes", "seq", "stty", "true", "false", "kill", "tail", "printf", "ls", "ps",
-    "id", "touch", "tr",
+    "sh", "cat", "sleep", "echo", "head", "dd", "yes", "seq", "stty", "true", "false", "kill", "tail", "printf", "ls",
+    "ps", "id", "touch", "tr",
 ];
 
 /// A pod and all around it.
@@ -128,7 +128,13 @@ impl World {
         }
     }
 
-    pub(crate) async fn exec(&self, container: &str, exec: &str, process: &Value, streams: StreamFds) -> Result<i32, ClientError> {
+    pub(crate) async fn exec(
+        &self,
+        container: &str,
+        exec: &str,
+        process: &Value,
+        streams: StreamFds,
+    ) -> Result<i32, ClientError> {
         let request = Exec {
             container: container.into(),
             exec: exec.into(),

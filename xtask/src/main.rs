@@ -58,14 +58,17 @@ enum Command {
         #[arg(long, default_value_t = 100)]
         pods: u32,
     },
-    /// Boot a guest with systemd and cgroup v2, and run a payload in it.
+    /// Run tests of the whole in a guest with systemd and cgroup v2, under qemu.
     Vm {
-        /// Which Debian.
+        /// Tests of critest/tests, `FILE` or `FILE::NAME`; none: lifecycle and containers.
+        tests: Vec<String>,
+        /// Which Debian: bookworm has the oldest kernel that is supported.
         #[arg(long, value_enum, default_value = "trixie")]
         suite: vm::Suite,
-        /// Directory with a script `run`.
-        payload: std::path::PathBuf,
-        /// Time limit.
+        /// Who makes cgroups.
+        #[arg(long, value_enum, default_value = "systemd")]
+        driver: vm::Driver,
+        /// Time limit of the guest.
         #[arg(long, default_value_t = 900)]
         limit_seconds: u64,
     },
@@ -90,6 +93,9 @@ fn run() -> Result<()> {
         Command::Test { filter } => suite::test(&workspace, filter.as_deref()),
         Command::Demo => suite::demo(&workspace),
         Command::Bench { pods } => suite::bench(&workspace, pods),
-        Command::Vm { suite, payload, limit_seconds } => vm::run(&workspace.target, suite, &payload, limit_seconds),
+        Command::Vm { tests, suite, driver, limit_seconds } => {
+            setup::for_guests()?;
+            vm::test(&workspace, suite, driver, &tests, limit_seconds)
+        }
     }
 }

@@ -39,6 +39,13 @@ const TO_TEST: &[Need] = &[
     need("git", "git", "cargo xtask check"),
 ];
 
+/// For guests.
+const FOR_GUESTS: &[Need] = &[
+    need("qemu-system-x86_64", "qemu-system-x86", "emulating a machine with systemd and cgroup v2"),
+    need("debootstrap", "debootstrap", "making the guest's Debian"),
+    need("mke2fs", "e2fsprogs", "making the guest's disks"),
+];
+
 /// Debian keeps plugins out of PATH.
 const DEBIAN_PLUGIN: &str = "/usr/lib/cni/bridge";
 
@@ -76,6 +83,12 @@ pub(crate) fn for_tests() -> Result<()> {
     }
     install(&packages)?;
     check_go()
+}
+
+/// What `cargo xtask vm` needs.
+pub(crate) fn for_guests() -> Result<()> {
+    for_tests()?;
+    install(&missing(FOR_GUESTS))
 }
 
 fn missing(needs: &[Need]) -> Vec<&'static str> {

@@ -2,6 +2,7 @@
 //! that runs in it. Owns the root image, the payload disk and the boot; what is tested is up to the payload.
 
 mod image;
+mod payload;
 mod qemu;
 
 use std::path::Path;

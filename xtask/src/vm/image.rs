@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 /// Which Debian the guest is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -35,6 +35,9 @@ pub(super) struct RootImage {
 /// Bump when the content of the root image changes.
 const IMAGE_VERSION: u32 = 1;
 
+/// Lines of a failed program's output that are shown.
+const SHOWN_LINES: usize = 10;
+
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,udev,iproute2,iptables,nftables,procps,busybox-static,apparmor,ca-certificates,\
                         containernetworking-plugins,docker-registry,linux-image-cloud-amd64";
 
@@ -55,17 +58,9 @@ pub(super) fn ensure(target: &Path, suite: Suite) -> Result<RootImage> {
     let dir = target.join("vm").join(format!("{}-{IMAGE_VERSION}", suite.name()));
     let image = RootImage { kernel: dir.join("vmlinuz"), initrd: dir.join("initrd.img"), disk: dir.join("root.img") };
     if !dir.exists() {
-        for tool in ["debootstrap", "mke2fs", "qemu-system-x86_64"] {
-            ensure!(which(tool), "{tool} is missing; install debootstrap, e2fsprogs and qemu-system-x86");
-        }
         build(&dir, suite)?;
     }
     Ok(image)
-}
-
-fn which(tool: &str) -> bool {
-    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|d| d.join(tool).exists()))
-        || Path::new("/sbin").join(tool).exists()
 }
 
 /// Builds beside `dir` and renames at the end, so that an interrupted build leaves no half image behind.
@@ -139,17 +134,14 @@ fn size_bytes(dir: &Path) -> Result<u64> {
     Ok(total)
 }
 
+/// Runs quietly; what it printed is shown only if it failed.
 fn sh(command: &mut Command) -> Result<()> {
     let output = command.output().with_context(|| format!("starting {command:?}"))?;
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stdout);
-        let tail: Vec<&str> = text.lines().rev().take(10).collect();
-        bail!(
-            "{command:?} failed with {}: {}\n{}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim(),
-            tail.into_iter().rev().collect::<Vec<_>>().join("\n")
-        );
+    if output.status.success() {
+        return Ok(());
     }
-    Ok(())
+    let printed = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&printed);
+    let tail: Vec<&str> = text.lines().rev().take(SHOWN_LINES).collect();
+    bail!("{command:?} failed with {}:\n{}", output.status, tail.into_iter().rev().collect::<Vec<_>>().join("\n"))
 }

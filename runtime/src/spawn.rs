@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{Process, Spec};
 use podwright_sys::{
     CloneFlags, Clones, Process as ChildProcess, clone_process, join_namespace, join_process_namespaces, packet_pair,
 };
@@ -61,7 +61,28 @@ fn check<'a>(launch: &Launch<'a>) -> Result<&'a Process, Error> {
         ));
     }
     let process = launch.spec.process().as_ref();
-    process.ok_or_else(|| Error::Invalid("the OCI specification has no process".to_owned()))
+    let process = process.ok_or_else(|| Error::Invalid("the OCI specification has no process".to_owned()))?;
+    refuse_unsupported(launch.spec, process)?;
+    Ok(process)
+}
+
+/// What is asked for and not done would be worse than an error.
+fn refuse_unsupported(spec: &Spec, process: &Process) -> Result<(), Error> {
+    let linux = spec.linux().as_ref();
+    let asked = [
+        (linux.is_some_and(|l| l.time_offsets().is_some()), "linux.timeOffsets"),
+        (linux.is_some_and(|l| l.intel_rdt().is_some()), "linux.intelRdt"),
+        (linux.is_some_and(|l| l.personality().is_some()), "linux.personality"),
+        (linux.is_some_and(|l| l.memory_policy().is_some()), "linux.memoryPolicy"),
+        (process.scheduler().is_some(), "process.scheduler"),
+        (process.io_priority().is_some(), "process.ioPriority"),
+    ];
+    match asked.iter().find(|(is_asked, _)| *is_asked) {
+        Some((_, name)) => {
+            Err(Error::Invalid(format!("{name} is not supported; leave it out or use an OCI runtime handler")))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Clones a child that runs `part`.

@@ -15,7 +15,7 @@ fn run(filter: &Filter, arch: u32, number: u32, arguments: [u64; 6]) -> u32 {
         _ => {
             let word = (offset - ARGUMENTS_OFFSET) / 4;
             let argument = arguments[word as usize / 2];
-            if word % 2 == 0 { lower(argument) } else { upper(argument) }
+            if word.is_multiple_of(2) { lower(argument) } else { upper(argument) }
         }
     };
     let (mut at, mut a) = (0usize, 0u32);

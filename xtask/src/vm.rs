@@ -10,6 +10,33 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 pub(crate) use image::Suite;
+pub(crate) use payload::Driver;
+
+use crate::build::{self, Profile};
+use crate::process::step;
+use crate::workspace::Workspace;
+
+/// What runs if nothing is named: pods, their containers and their limits.
+const DEFAULT_TESTS: &[&str] = &["lifecycle", "containers"];
+
+/// Runs tests of critest in a guest.
+///
+/// # Errors
+/// Something can not be built, the guest does not come to its end, or a test failed.
+pub(crate) fn test(
+    workspace: &Workspace,
+    suite: Suite,
+    driver: Driver,
+    tests: &[String],
+    limit_seconds: u64,
+) -> Result<()> {
+    build::run(workspace, Profile::Dev)?;
+    let defaults = || DEFAULT_TESTS.iter().map(|&test| test.to_owned()).collect();
+    let chosen = if tests.is_empty() { defaults() } else { tests.to_vec() };
+    let payload = payload::collect(workspace, &Profile::Dev.output(workspace), &chosen, driver)?;
+    step(&format!("running {} in a {suite:?} guest on cgroup v2 with the {driver:?} driver", chosen.join(", ")));
+    run(&workspace.target, suite, payload.path(), limit_seconds)
+}
 
 /// Boots `suite` and runs `<payload>/run` in it, with the payload mounted read-only on `/payload`.
 ///
@@ -17,7 +44,7 @@ pub(crate) use image::Suite;
 ///
 /// # Errors
 /// The guest could not be made, did not come to its end within `limit_seconds`, or the script failed.
-pub(crate) fn run(target: &Path, suite: Suite, payload: &Path, limit_seconds: u64) -> Result<()> {
+fn run(target: &Path, suite: Suite, payload: &Path, limit_seconds: u64) -> Result<()> {
     let root = image::ensure(target, suite).with_context(|| format!("making the root image of {suite:?}"))?;
     let disk = image::pack(payload).with_context(|| format!("packing {} into a disk", payload.display()))?;
     match qemu::boot(&root, disk.path(), limit_seconds)? {

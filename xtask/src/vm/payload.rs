@@ -13,7 +13,7 @@ use crate::workspace::Workspace;
 
 /// Who makes cgroups in the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Driver {
+pub(crate) enum Driver {
     /// The daemon.
     Cgroupfs,
     /// systemd.

@@ -17,7 +17,8 @@ pub(super) fn regular(
 ) -> Step<OwnedFd> {
     let file = rustix::fs::openat(parent, name, NEW_FILE, Mode::RUSR | Mode::WUSR).during("make file")?;
     let mut position = 0;
-    for segment in &entry.segments {
+    // A map may end with an empty segment at the file's end, which writes nothing.
+    for segment in entry.segments.iter().filter(|segment| segment.length > 0) {
         if segment.offset != position {
             rustix::fs::seek(&file, SeekFrom::Start(segment.offset)).during("seek")?;
         }

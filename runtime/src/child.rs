@@ -2,11 +2,13 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{LinuxSeccomp, Process, Spec};
 use podwright_sys::{make_all_cloexec_from, reset_signals};
 
 use crate::error::{Failure, Step};
+use crate::filters;
 use crate::launch::{CgroupEntry, SeccompChoice, UserLookup};
 use crate::lsm::Labels;
 use crate::message::{self, Message};
@@ -60,7 +62,7 @@ fn wait_for_release(socket: &OwnedFd) -> Result<(), Failure> {
 
 /// Things of the host that the last steps need.
 pub(crate) struct Finish {
-    filter: Option<Filter>,
+    filter: Option<Rc<Filter>>,
     labels: Labels,
 }
 
@@ -89,7 +91,7 @@ impl Finish {
         make_all_cloexec_from(3).step("close", || "the descriptors of the daemon")?;
         message::send(socket, &Message::Executing, &[]).step("tell", || "the start of the program")?;
         self.labels.write()?;
-        privileges::drop_to(process, &found.user, self.filter.as_ref())?;
+        privileges::drop_to(process, &found.user, self.filter.as_deref())?;
         Err(program.execute())
     }
 }
@@ -105,22 +107,24 @@ fn request(process: &Process, lookup: UserLookup) -> Request<'_> {
     }
 }
 
-fn filter(spec: &Spec, process: &Process, choice: &SeccompChoice) -> Result<Option<Filter>, Failure> {
-    let bounding = process.capabilities().as_ref().and_then(|sets| sets.bounding().clone()).unwrap_or_default();
-    let (name, profile) = match choice {
-        SeccompChoice::FromSpec => match spec.linux().as_ref().and_then(|linux| linux.seccomp().clone()) {
+fn filter(spec: &Spec, process: &Process, choice: &SeccompChoice) -> Result<Option<Rc<Filter>>, Failure> {
+    let compile = |profile: &LinuxSeccomp| seccomp::compile(profile).map(Rc::new);
+    let (name, filter) = match choice {
+        SeccompChoice::FromSpec => match spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) {
             None => return Ok(None),
-            Some(profile) => ("of the specification".to_owned(), Ok(profile)),
+            Some(profile) => ("of the specification".to_owned(), compile(profile)),
         },
-        SeccompChoice::RuntimeDefault => ("RuntimeDefault".to_owned(), seccomp::runtime_default(&bounding)),
+        SeccompChoice::RuntimeDefault => {
+            ("RuntimeDefault".to_owned(), filters::default_for(&filters::bounding(process)))
+        }
         SeccompChoice::Profile(path) => {
             let json = read_profile(path)?;
             let release = rustix::system::uname().release().to_string_lossy().into_owned();
-            (path.display().to_string(), seccomp::parse_profile(&json, &bounding, &release))
+            let profile = seccomp::parse_profile(&json, &filters::bounding(process), &release);
+            (path.display().to_string(), profile.and_then(|profile| compile(&profile)))
         }
     };
-    let compiled = profile.and_then(|profile| seccomp::compile(&profile));
-    compiled.map(Some).map_err(|error| Failure::because("use the seccomp profile", name, error))
+    filter.map(Some).map_err(|error| Failure::because("use the seccomp profile", name, error))
 }
 
 fn read_profile(path: &std::path::Path) -> Result<Vec<u8>, Failure> {

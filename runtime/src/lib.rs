@@ -8,6 +8,7 @@ mod child;
 mod devices;
 mod error;
 mod execute;
+mod filters;
 mod init;
 mod launch;
 mod lsm;

@@ -13,7 +13,7 @@ use rustix::thread::ThreadNameSpaceType;
 use crate::error::{Error, Failure};
 use crate::launch::{CgroupEntry, ExecLaunch, Launch, Namespace};
 use crate::starting::Starting;
-use crate::{child, execute, init};
+use crate::{child, execute, filters, init};
 
 /// Which pid namespace a child starts in.
 pub(crate) enum PidNamespace<'fd> {
@@ -30,6 +30,7 @@ pub(crate) enum PidNamespace<'fd> {
 /// [`Progress::Failed`](crate::Progress::Failed).
 pub fn spawn(launch: Launch<'_>) -> Result<Starting, Error> {
     let process = check(&launch)?;
+    filters::warm(&launch.seccomp, process);
     let pid = match launch.namespaces.pid {
         Namespace::Host => PidNamespace::Host,
         Namespace::New => PidNamespace::New,
@@ -43,6 +44,7 @@ pub fn spawn(launch: Launch<'_>) -> Result<Starting, Error> {
 /// # Errors
 /// As [`spawn`].
 pub fn exec(launch: ExecLaunch<'_>) -> Result<Starting, Error> {
+    filters::warm(&launch.seccomp, launch.process);
     let pid = PidNamespace::OfProcess(launch.init);
     start(&pid, launch.cgroup, |socket| execute::run(launch, socket))
 }

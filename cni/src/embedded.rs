@@ -69,7 +69,7 @@ impl Drop for Embedded {
 
 impl Embedded {
     /// Reads the leases; changes nothing of the host.
-    pub(crate) fn open(config: &NetworksConfig, preferred: Vec<Prefix>) -> Result<Self, CniError> {
+    pub(crate) fn open(config: &NetworksConfig, host: Host, preferred: Vec<Prefix>) -> Result<Self, CniError> {
         check_instance(&config.instance)?;
         check_pools(&config.embedded)?;
         let dir = config.state_dir.join("embedded");
@@ -79,7 +79,6 @@ impl Embedded {
             book.pools = Some(lease.pools);
             book.insert(lease);
         }
-        let events = LinkEvents::open().map_err(|error| kernel("listening for", "links that go away", error.into()))?;
         let events = listen().map_err(|error| kernel("listening for", "links that go away", error))?;
         let inner = Arc::new(Inner {
             config: config.embedded.clone(),
@@ -87,7 +86,7 @@ impl Embedded {
             table: format!("podwright-{}", config.instance),
             link_prefix: format!("pw{}", hex(&config.instance, 4)),
             dir,
-            host: Host::start()?,
+            host,
             book: Mutex::new(book),
             preferred: Mutex::new(preferred),
             leaving: Notify::new(),
@@ -133,7 +132,8 @@ impl Embedded {
     /// Whether the pod's link is there.
     pub(crate) async fn check(&self, sandbox: &SandboxId) -> Result<(), CniError> {
         let lease = self.inner.book().get(sandbox).map(|(lease, _)| lease.link.clone());
-        let link = lease.ok_or_else(|| CniError::Request { sandbox: sandbox.clone(), reason: "it is not connected".to_owned() })?;
+        let link = lease
+            .ok_or_else(|| CniError::Request { sandbox: sandbox.clone(), reason: "it is not connected".to_owned() })?;
         let (name, id) = (link.clone(), sandbox.clone());
         let exists = self.inner.host.run(move |net| links::link_exists(&net.route, &name)).await?;
         if exists { Ok(()) } else { Err(CniError::Request { sandbox: id, reason: format!("its link {link} is gone") }) }
@@ -141,7 +141,8 @@ impl Embedded {
 
     /// Frees what belongs to none of the known sandboxes, and writes the table anew from the leases.
     pub(crate) async fn recover(&self, known: &HashSet<SandboxId>) -> Result<(), CniError> {
-        let strangers: Vec<SandboxId> = self.inner.book().holders().into_iter().filter(|sandbox| !known.contains(sandbox)).collect();
+        let strangers: Vec<SandboxId> =
+            self.inner.book().holders().into_iter().filter(|sandbox| !known.contains(sandbox)).collect();
         for sandbox in &strangers {
             self.inner.book().set_phase(sandbox, Phase::Leaving);
         }
@@ -189,7 +190,8 @@ impl Inner {
             self.host.run(move |net| inner.choose_pools(net)).await?;
         }
         let link = format!("{}{}", self.link_prefix, hex(request.sandbox.as_str(), 9));
-        let mappings: Vec<PortMapping> = request.port_mappings.iter().filter(|mapping| mapping.host_port != 0).cloned().collect();
+        let mappings: Vec<PortMapping> =
+            request.port_mappings.iter().filter(|mapping| mapping.host_port != 0).cloned().collect();
         let lease = self.book().take(&request.sandbox, link, mappings)?;
         // A network namespace does not survive a power cut, so neither needs the lease.
         if let Err(error) = files::write(&self.path(&lease.sandbox), &lease, false) {
@@ -211,7 +213,12 @@ impl Inner {
         }
         let routed = links::routed_prefixes(net)?;
         let own = self.book().base.clone().unwrap_or_default();
-        let is_own = |prefix: &Prefix| own.iter().flat_map(|pools| [pools.gateway(true), pools.gateway(false)]).flatten().any(|gateway| prefix.address() == gateway);
+        let is_own = |prefix: &Prefix| {
+            own.iter()
+                .flat_map(|pools| [pools.gateway(true), pools.gateway(false)])
+                .flatten()
+                .any(|gateway| prefix.address() == gateway)
+        };
         let routed: Vec<Prefix> = routed.into_iter().filter(|prefix| !is_own(prefix)).collect();
         let preferred = self.preferred.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let current = self.book().pools;
@@ -260,7 +267,8 @@ impl Inner {
         }
         sysctl::forward(wanted.iter().any(|pools| pools.ipv6.is_some()))?;
         links::add_gateways(net, &wanted)?;
-        let dropped: Vec<Pools> = made.unwrap_or_default().into_iter().filter(|pools| !wanted.contains(pools)).collect();
+        let dropped: Vec<Pools> =
+            made.unwrap_or_default().into_iter().filter(|pools| !wanted.contains(pools)).collect();
         links::remove_gateways(net, &dropped)?;
         self.rewrite_table(net, &wanted)?;
         let mut book = self.book();
@@ -344,7 +352,9 @@ impl Inner {
             if book.is_empty() { book.base.clone() } else { None }
         };
         let Some(pools) = base else { return Ok(()) };
-        net.nft.commit(&self.table, &rules::remove_table()).map_err(|error| kernel("removing nftables table", &*self.table, error))?;
+        net.nft
+            .commit(&self.table, &rules::remove_table())
+            .map_err(|error| kernel("removing nftables table", &*self.table, error))?;
         links::remove_gateways(net, &pools)?;
         self.book().base = None;
         Ok(())
@@ -365,7 +375,10 @@ impl Inner {
         }
         if self.book().is_empty() {
             // A daemon that was killed between the last lease and the table's removal leaves the table.
-            return net.nft.commit(&self.table, &rules::remove_table()).map_err(|error| kernel("removing nftables table", &*self.table, error));
+            return net
+                .nft
+                .commit(&self.table, &rules::remove_table())
+                .map_err(|error| kernel("removing nftables table", &*self.table, error));
         }
         self.book().base = None;
         self.ensure_base(net)
@@ -375,7 +388,10 @@ impl Inner {
     async fn sweep(self: &Arc<Self>, forced: &HashSet<SandboxId>) {
         let leaving: Vec<(SandboxId, String)> = {
             let book = self.book();
-            book.leases().filter(|(_, phase)| *phase == Phase::Leaving).map(|(lease, _)| (lease.sandbox.clone(), lease.link.clone())).collect()
+            book.leases()
+                .filter(|(_, phase)| *phase == Phase::Leaving)
+                .map(|(lease, _)| (lease.sandbox.clone(), lease.link.clone()))
+                .collect()
         };
         for (sandbox, link) in leaving {
             let outcome = if forced.contains(&sandbox) {
@@ -396,7 +412,10 @@ impl Inner {
     async fn released_link(self: &Arc<Self>, link: &str) {
         let holder = {
             let book = self.book();
-            book.holder_of_link(link).and_then(|holder| book.get(holder)).filter(|(_, phase)| *phase == Phase::Leaving).map(|(lease, _)| lease.sandbox.clone())
+            book.holder_of_link(link)
+                .and_then(|holder| book.get(holder))
+                .filter(|(_, phase)| *phase == Phase::Leaving)
+                .map(|(lease, _)| lease.sandbox.clone())
         };
         if let Some(sandbox) = holder {
             if let Err(error) = self.release(&sandbox).await {
@@ -407,7 +426,10 @@ impl Inner {
 }
 
 /// Subscribes to links that go away.
-#[expect(deprecated, reason = "its successor is an unsafe function; LinkEvents owns its descriptor, so this use is sound")]
+#[expect(
+    deprecated,
+    reason = "its successor is an unsafe function; LinkEvents owns its descriptor, so this use is sound"
+)]
 fn listen() -> std::io::Result<AsyncFd<LinkEvents>> {
     AsyncFd::with_interest(LinkEvents::open()?, Interest::READABLE)
 }
@@ -461,7 +483,14 @@ async fn reap(inner: Arc<Inner>, events: AsyncFd<LinkEvents>) {
     }
 }
 
-fn pick_pools(config: &EmbeddedConfig, instance: &str, preferred: &[Prefix], current: Option<Pools>, routed: &[Prefix], ipv6: bool) -> Result<Pools, CniError> {
+fn pick_pools(
+    config: &EmbeddedConfig,
+    instance: &str,
+    preferred: &[Prefix],
+    current: Option<Pools>,
+    routed: &[Prefix],
+    ipv6: bool,
+) -> Result<Pools, CniError> {
     let free = |pool: &Prefix| !routed.iter().any(|route| route.overlaps(pool));
     if !preferred.is_empty() {
         let of = |ipv4: bool| preferred.iter().find(|pool| pool.is_ipv4() == ipv4).copied();
@@ -472,23 +501,39 @@ fn pick_pools(config: &EmbeddedConfig, instance: &str, preferred: &[Prefix], cur
     }
     let hash = Sha256::digest(instance.as_bytes());
     let [first, second, third, fourth, fifth, ..] = <[u8; 32]>::from(hash);
-    let candidates = (0..64u8).filter_map(|step| Prefix::new(std::net::Ipv4Addr::new(10, 192 + (first.wrapping_add(step) % 64), 0, 0).into(), 16));
+    let candidates = (0..64u8).filter_map(|step| {
+        Prefix::new(std::net::Ipv4Addr::new(10, 192 + (first.wrapping_add(step) % 64), 0, 0).into(), 16)
+    });
     let kept = current.and_then(|pools| pools.ipv4).into_iter();
     let ipv4 = config.ipv4_pool.or_else(|| kept.chain(candidates).find(free)).ok_or_else(|| CniError::NoPool {
         reason: "routes of the host overlap every /16 of 10.192.0.0/10".to_owned(),
     })?;
     let unique = |byte: u8| u16::from(byte);
-    let local = std::net::Ipv6Addr::new(0xfd00 | unique(first), unique(second) << 8 | unique(third), unique(fourth) << 8 | unique(fifth), 0, 0, 0, 0, 0);
+    let local = std::net::Ipv6Addr::new(
+        0xfd00 | unique(first),
+        unique(second) << 8 | unique(third),
+        unique(fourth) << 8 | unique(fifth),
+        0,
+        0,
+        0,
+        0,
+        0,
+    );
     let ipv6 = if ipv6 && config.ipv6 { config.ipv6_pool.or_else(|| Prefix::new(local.into(), 64)) } else { None };
     Ok(Pools { ipv4: Some(ipv4), ipv6 })
 }
 
 fn check_instance(instance: &str) -> Result<(), CniError> {
-    let good = (1..=64).contains(&instance.len()) && instance.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let good =
+        (1..=64).contains(&instance.len()) && instance.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     if good {
         return Ok(());
     }
-    Err(CniError::Config { key: "instance", value: instance.to_owned(), expected: "it must be 1 to 64 letters, digits and dashes" })
+    Err(CniError::Config {
+        key: "instance",
+        value: instance.to_owned(),
+        expected: "it must be 1 to 64 letters, digits and dashes",
+    })
 }
 
 fn check_pools(config: &EmbeddedConfig) -> Result<(), CniError> {
@@ -506,7 +551,12 @@ fn check_pools(config: &EmbeddedConfig) -> Result<(), CniError> {
 
 /// The first digits of a text's hash.
 fn hex(text: &str, digits: usize) -> String {
-    Sha256::digest(text.as_bytes()).iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(|digit| char::from_digit(digit.into(), 16)).take(digits).collect()
+    Sha256::digest(text.as_bytes())
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .take(digits)
+        .collect()
 }
 
 #[cfg(test)]

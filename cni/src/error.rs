@@ -47,7 +47,9 @@ pub enum CniError {
         source: io::Error,
     },
     /// Every address is taken.
-    #[error("finding an address for pod sandbox {sandbox}: all of {pool} are in use; remove pods or configure a larger pool")]
+    #[error(
+        "finding an address for pod sandbox {sandbox}: all of {pool} are in use; remove pods or configure a larger pool"
+    )]
     PoolFull {
         /// For which pod.
         sandbox: SandboxId,

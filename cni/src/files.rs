@@ -43,7 +43,9 @@ fn replace(path: &Path, temporary: &Path, bytes: &[u8], durable: bool) -> io::Re
 /// Reads a record; `None` if there is none.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, CniError> {
     match read_limited(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(io::Error::from).map_err(error("reading the record", path)),
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).map(Some).map_err(io::Error::from).map_err(error("reading the record", path))
+        }
         Err(absent) if absent.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(other) => Err(error("reading the record", path)(other)),
     }

@@ -6,17 +6,15 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
 pub(crate) use messages::{
-    Veth, add_address, add_default_route, add_host_route, add_neighbour, add_veth, delete_address, delete_link, dump_links,
-    dump_routes, get_link, link_up, no_link_local,
+    Veth, add_address, add_default_route, add_host_route, add_neighbour, add_veth, delete_address, delete_link,
+    dump_links, dump_routes, get_link, link_up, no_link_local,
 };
 
 /// Group of link events.
@@ -46,9 +44,14 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// The error, unless its number is one of `tolerated`.
-    pub(crate) fn check(self, tolerated: &[rustix::io::Errno]) -> Result<Vec<RouteNetlinkMessage>, (&'static str, io::Error)> {
+    pub(crate) fn check(
+        self,
+        tolerated: &[rustix::io::Errno],
+    ) -> Result<Vec<RouteNetlinkMessage>, (&'static str, io::Error)> {
         match self.error {
-            Some(error) if !tolerated.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error())) => Err((self.what, error)),
+            Some(error) if !tolerated.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error())) => {
+                Err((self.what, error))
+            }
             _ => Ok(self.messages),
         }
     }
@@ -74,7 +77,8 @@ impl RouteSocket {
     /// Sends the requests in one write and collects the answers. The kernel carries out each even if one before it failed; it
     /// has answered all when the write returns.
     pub(crate) fn batch(&self, requests: Vec<Request>) -> io::Result<Vec<Answer>> {
-        let mut answers: Vec<Answer> = requests.iter().map(|request| Answer { what: request.what, ..Answer::default() }).collect();
+        let mut answers: Vec<Answer> =
+            requests.iter().map(|request| Answer { what: request.what, ..Answer::default() }).collect();
         if requests.is_empty() {
             return Ok(answers);
         }

@@ -11,6 +11,7 @@ use crate::config::{NetworkMode, NetworksConfig, Prefix};
 use crate::embedded::Embedded;
 use crate::error::CniError;
 use crate::files;
+use crate::host::Host;
 use crate::plugins::Plugins;
 use crate::request::{NetworkKind, PodNetwork, PodRequest};
 
@@ -76,8 +77,9 @@ impl Networks {
     /// Bad settings, unreadable records, or no netlink.
     pub fn new(config: NetworksConfig) -> Result<Self, CniError> {
         let cluster: Cluster = files::read(&cluster_path(&config.state_dir))?.unwrap_or_default();
-        let embedded = Embedded::open(&config, cluster.pod_cidrs.clone())?;
-        let plugins = Plugins::open(&config)?;
+        let host = Host::start()?;
+        let embedded = Embedded::open(&config, host.clone(), cluster.pod_cidrs.clone())?;
+        let plugins = Plugins::open(&config, host, cluster.pod_cidrs.clone())?;
         Ok(Self { shared: Arc::new(Shared { config, cluster: Mutex::new(cluster), embedded, plugins }) })
     }
 
@@ -121,7 +123,7 @@ impl Networks {
     pub async fn teardown(&self, request: &PodRequest) -> Result<(), CniError> {
         match request.kind {
             NetworkKind::Embedded => self.shared.embedded.teardown(&request.sandbox).await,
-            NetworkKind::Cni => self.shared.plugins.teardown(&request.sandbox, request.netns.as_deref()).await,
+            NetworkKind::Cni => self.shared.plugins.teardown(&request.sandbox).await,
         }
     }
 
@@ -149,13 +151,15 @@ impl Networks {
                 expected: "it must be a range like 10.244.1.0/24; correct the node's pod CIDR",
             })
         };
-        let pod_cidrs = pod_cidrs.iter().filter(|text| !text.trim().is_empty()).map(parse).collect::<Result<Vec<_>, _>>()?;
+        let pod_cidrs =
+            pod_cidrs.iter().filter(|text| !text.trim().is_empty()).map(parse).collect::<Result<Vec<_>, _>>()?;
         let cluster = Cluster { configured: true, pod_cidrs };
         if *self.cluster() == cluster {
             return Ok(());
         }
         files::write(&cluster_path(&self.shared.config.state_dir), &cluster, true)?;
         self.shared.embedded.prefer_pools(cluster.pod_cidrs.clone());
+        self.shared.plugins.set_pod_cidrs(cluster.pod_cidrs.clone());
         *self.cluster() = cluster;
         Ok(())
     }

@@ -104,10 +104,18 @@ impl Book {
     }
 
     /// Takes addresses and ports for a pod.
-    pub(super) fn take(&mut self, sandbox: &SandboxId, link: String, port_mappings: Vec<PortMapping>) -> Result<Lease, CniError> {
+    pub(super) fn take(
+        &mut self,
+        sandbox: &SandboxId,
+        link: String,
+        port_mappings: Vec<PortMapping>,
+    ) -> Result<Lease, CniError> {
         let pools = self.pools.ok_or_else(|| CniError::NoPool { reason: "none was chosen".to_owned() })?;
         if let Some(holder) = self.links.get(&link) {
-            return Err(CniError::Request { sandbox: sandbox.clone(), reason: format!("its link {link} is that of pod sandbox {holder}") });
+            return Err(CniError::Request {
+                sandbox: sandbox.clone(),
+                reason: format!("its link {link} is that of pod sandbox {holder}"),
+            });
         }
         self.check_ports(sandbox, &port_mappings)?;
         let (ipv4, ipv6) = self.next_free(&pools).ok_or_else(|| CniError::PoolFull {
@@ -215,7 +223,12 @@ mod tests {
     }
 
     fn port(host_port: u16, host_ip: Option<&str>) -> PortMapping {
-        PortMapping { protocol: Protocol::Tcp, container_port: 80, host_port, host_ip: host_ip.map(|ip| ip.parse().unwrap()) }
+        PortMapping {
+            protocol: Protocol::Tcp,
+            container_port: 80,
+            host_port,
+            host_ip: host_ip.map(|ip| ip.parse().unwrap()),
+        }
     }
 
     #[test]

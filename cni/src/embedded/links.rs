@@ -23,7 +23,9 @@ const DEFAULT_MTU: u32 = 1500;
 
 /// Makes link, addresses, routes and neighbours; what is there already stays. Returns whether the pod could take IPv6.
 pub(super) fn connect(net: &HostNet, lease: &Lease, netns: &OwnedFd, mtu: u32) -> Result<bool, CniError> {
-    let pod = net.socket_in(netns.as_fd()).map_err(|error| kernel("entering the network namespace of", lease.sandbox.as_str(), error))?;
+    let pod = net
+        .socket_in(netns.as_fd())
+        .map_err(|error| kernel("entering the network namespace of", lease.sandbox.as_str(), error))?;
     let host_index = make_link(net, &pod, lease, netns, mtu)?;
     let ipv6 = configure_pod(&pod, lease)?;
     let mut requests = Vec::new();
@@ -74,7 +76,8 @@ fn make_link(net: &HostNet, pod: &RouteSocket, lease: &Lease, netns: &OwnedFd, m
 }
 
 fn configure_pod(pod: &RouteSocket, lease: &Lease) -> Result<bool, CniError> {
-    let links = run(pod, vec![netlink::link_up("lo"), netlink::link_up(POD_LINK), netlink::get_link(POD_LINK)], POD_LINK, &[])?;
+    let links =
+        run(pod, vec![netlink::link_up("lo"), netlink::link_up(POD_LINK), netlink::get_link(POD_LINK)], POD_LINK, &[])?;
     let index = netlink::first_link(links).map(|link| link.header.index);
     let index = index.ok_or_else(|| kernel("looking for the pod's link", POD_LINK, Errno::NODEV.into()))?;
     if let Some(ipv4) = lease.ipv4 {
@@ -84,7 +87,9 @@ fn configure_pod(pod: &RouteSocket, lease: &Lease) -> Result<bool, CniError> {
         None => Ok(false),
         Some(Ok(_)) => Ok(true),
         // The pod has IPv6 switched off by a sysctl of its own.
-        Some(Err(CniError::Kernel { source, .. })) if source.raw_os_error() == Some(Errno::ACCESS.raw_os_error()) => Ok(false),
+        Some(Err(CniError::Kernel { source, .. })) if source.raw_os_error() == Some(Errno::ACCESS.raw_os_error()) => {
+            Ok(false)
+        }
         Some(Err(error)) => Err(error),
     }
 }
@@ -167,7 +172,9 @@ fn destination(route: &RouteMessage) -> Option<Prefix> {
 
 /// MTU of the link that the default route uses.
 pub(super) fn default_mtu(net: &HostNet) -> Result<u32, CniError> {
-    let outward = routes(net)?.into_iter().filter(|route| route.header.destination_prefix_length == 0 && route.header.kind == RouteType::Unicast);
+    let outward = routes(net)?
+        .into_iter()
+        .filter(|route| route.header.destination_prefix_length == 0 && route.header.kind == RouteType::Unicast);
     let index = outward.flat_map(|route| route.attributes).find_map(|attribute| match attribute {
         RouteAttribute::Oif(index) => Some(index),
         _ => None,
@@ -182,7 +189,12 @@ pub(super) fn default_mtu(net: &HostNet) -> Result<u32, CniError> {
 }
 
 /// Carries out a batch; the first refusal that is not tolerated is the error.
-fn run(socket: &RouteSocket, requests: Vec<Request>, object: &str, tolerated: &[Errno]) -> Result<Vec<RouteNetlinkMessage>, CniError> {
+fn run(
+    socket: &RouteSocket,
+    requests: Vec<Request>,
+    object: &str,
+    tolerated: &[Errno],
+) -> Result<Vec<RouteNetlinkMessage>, CniError> {
     let answers: Vec<Answer> =
         socket.batch(requests).map_err(|error: io::Error| kernel("speaking to the kernel about", object, error))?;
     let mut messages = Vec::new();

@@ -19,7 +19,11 @@ use KeyPart::{Ipv4, Ipv6, Port, Protocol};
 const RTN_LOCAL: u32 = 2;
 
 /// What replaces the whole table, whether there was one or not.
-pub(super) fn replace_table<'a>(link_prefix: &str, pools: &[Pools], leases: impl Iterator<Item = &'a Lease>) -> Vec<Change> {
+pub(super) fn replace_table<'a>(
+    link_prefix: &str,
+    pools: &[Pools],
+    leases: impl Iterator<Item = &'a Lease>,
+) -> Vec<Change> {
     let mut changes = vec![Change::AddTable, Change::DeleteTable, Change::AddTable];
     changes.extend(sets().into_iter().map(Change::AddSet));
     changes.extend(chains().into_iter().map(Change::AddChain));
@@ -124,7 +128,8 @@ fn host_ports() -> Vec<Vec<Expression>> {
 fn source_nat(link_prefix: &str, pools: &[Pools]) -> Vec<Vec<Expression>> {
     let mut rules = Vec::new();
     if let Some(gateway) = pools.iter().find_map(|pools| pools.gateway(true)) {
-        let both = vec![Load(Source::Source4, REGISTER), Load(Source::Destination4, REGISTER + 1), In("hairpin4", REGISTER)];
+        let both =
+            vec![Load(Source::Source4, REGISTER), Load(Source::Destination4, REGISTER + 1), In("hairpin4", REGISTER)];
         let snat = vec![Set(REGISTER, bytes(gateway)), Snat { ipv4: true, address: REGISTER }];
         rules.push([family(true).to_vec(), both, snat.clone()].concat());
         let to_pod = vec![Load(Source::OutName, REGISTER), Equal(REGISTER, link_prefix.as_bytes().to_vec())];
@@ -133,7 +138,8 @@ fn source_nat(link_prefix: &str, pools: &[Pools]) -> Vec<Vec<Expression>> {
         }
     }
     if let Some(gateway) = pools.iter().find_map(|pools| pools.gateway(false)) {
-        let both = vec![Load(Source::Source6, REGISTER), Load(Source::Destination6, REGISTER + 4), In("hairpin6", REGISTER)];
+        let both =
+            vec![Load(Source::Source6, REGISTER), Load(Source::Destination6, REGISTER + 4), In("hairpin6", REGISTER)];
         let snat = vec![Set(REGISTER, bytes(gateway)), Snat { ipv4: false, address: REGISTER }];
         rules.push([family(false).to_vec(), both, snat].concat());
     }

@@ -20,7 +20,8 @@ pub(super) fn forward(ipv6: bool) -> Result<(), CniError> {
 
 /// Whether the kernel has IPv6 at all, and not switched off.
 pub(super) fn has_ipv6() -> bool {
-    is(Path::new("/proc/sys/net/ipv6/conf/all/disable_ipv6"), "0") && is(Path::new("/proc/sys/net/ipv6/conf/default/disable_ipv6"), "0")
+    is(Path::new("/proc/sys/net/ipv6/conf/all/disable_ipv6"), "0")
+        && is(Path::new("/proc/sys/net/ipv6/conf/default/disable_ipv6"), "0")
 }
 
 /// Lets packets from 127.0.0.0/8 go to the pod, for host ports on localhost; the table's `guard` keeps the pod from there.
@@ -49,6 +50,8 @@ fn set(path: &Path, value: &str) -> Result<(), CniError> {
     if is(path, value) {
         return Ok(());
     }
-    let advice = |error: io::Error| io::Error::new(error.kind(), format!("{error}; set it to {value} by hand if this is read-only"));
+    let advice = |error: io::Error| {
+        io::Error::new(error.kind(), format!("{error}; set it to {value} by hand if this is read-only"))
+    };
     fs::write(path, value).map_err(|error| files::error("setting", path)(advice(error)))
 }

@@ -19,10 +19,12 @@ fn config(dir: &std::path::Path) -> NetworksConfig {
 /// The outside: 192.0.2.2 and 2001:db8::2 beyond the host's 192.0.2.1.
 fn outside() -> Arc<OwnedFd> {
     let outside = netns("outside");
-    sh("ip link add uplink mtu 1400 type veth peer name uplink netns outside && ip link set uplink up && ip -n outside link set uplink mtu 1400 up \
+    sh(
+        "ip link add uplink mtu 1400 type veth peer name uplink netns outside && ip link set uplink up && ip -n outside link set uplink mtu 1400 up \
         && ip addr add 192.0.2.1/24 dev uplink && ip addr add 2001:db8::1/64 dev uplink nodad && ip route add default via 192.0.2.2 \
         && ip -n outside addr add 192.0.2.2/24 dev uplink && ip -n outside addr add 2001:db8::2/64 dev uplink nodad && ip -n outside link set lo up \
-        && ip -6 route add default via 2001:db8::2");
+        && ip -6 route add default via 2001:db8::2",
+    );
     outside
 }
 
@@ -35,7 +37,8 @@ fn listen(netns: &Arc<OwnedFd>, address: &str) -> TcpListener {
 fn talk(netns: Option<&Arc<OwnedFd>>, target: &str, listener: &TcpListener) -> Result<IpAddr, String> {
     let address: SocketAddr = target.parse().unwrap();
     let dial = move || TcpStream::connect_timeout(&address, WAIT);
-    let mut client = netns.map_or_else(dial, |netns| inside(netns, dial)).map_err(|error| format!("{target}: {error}"))?;
+    let mut client =
+        netns.map_or_else(dial, |netns| inside(netns, dial)).map_err(|error| format!("{target}: {error}"))?;
     let (mut server, peer) = listener.accept().unwrap();
     server.set_read_timeout(Some(WAIT)).unwrap();
     client.write_all(b"hello").unwrap();
@@ -47,8 +50,15 @@ fn talk(netns: Option<&Arc<OwnedFd>>, target: &str, listener: &TcpListener) -> R
 
 /// What a host has that pods could leave there.
 fn census(dir: &std::path::Path) -> String {
-    let files: Vec<_> = std::fs::read_dir(dir.join("embedded")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    format!("{}{}{}{}{files:?}", sh("ip -o link"), sh("ip -o addr | sed 's/valid_lft.*//; s/ tentative//'"), sh("ip route; ip -6 route; ip neigh show nud permanent"), sh("nft list ruleset"))
+    let files: Vec<_> =
+        std::fs::read_dir(dir.join("embedded")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    format!(
+        "{}{}{}{}{files:?}",
+        sh("ip -o link"),
+        sh("ip -o addr | sed 's/valid_lft.*//; s/ tentative//'"),
+        sh("ip route; ip -6 route; ip neigh show nud permanent"),
+        sh("nft list ruleset")
+    )
 }
 
 async fn gone(networks: &Networks) {
@@ -100,7 +110,10 @@ async fn root_pods_reach_each_other_and_the_world() {
     assert_eq!(talk(Some(&one), "192.0.2.1:8081", &host).unwrap().to_canonical(), a[0]);
     // Outwards pods appear as the host.
     let far = listen(&world, "[::]:8082");
-    assert_eq!(talk(Some(&one), "192.0.2.2:8082", &far).unwrap().to_canonical(), "192.0.2.1".parse::<IpAddr>().unwrap());
+    assert_eq!(
+        talk(Some(&one), "192.0.2.2:8082", &far).unwrap().to_canonical(),
+        "192.0.2.1".parse::<IpAddr>().unwrap()
+    );
     assert_eq!(talk(Some(&one), "[2001:db8::2]:8082", &far).unwrap(), "2001:db8::1".parse::<IpAddr>().unwrap());
     // A pod can not take another's address.
     sh(&format!("ip -n one addr add {}/32 dev lo", b[0]));
@@ -161,7 +174,9 @@ async fn root_host_ports_lead_in_from_everywhere() {
     assert!(inside(&world, || TcpStream::connect_timeout(&"192.0.2.1:18081".parse().unwrap(), WAIT)).is_err());
     let local = UdpSocket::bind("127.0.0.1:9001").unwrap();
     local.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    sh("ip -n one addr del 127.0.0.1/8 dev lo && ip -n one route add 127.0.0.1 via 169.254.1.1 dev eth0 onlink && ip netns exec one sysctl -qw net.ipv4.conf.all.route_localnet=1");
+    sh(
+        "ip -n one addr del 127.0.0.1/8 dev lo && ip -n one route add 127.0.0.1 via 169.254.1.1 dev eth0 onlink && ip netns exec one sysctl -qw net.ipv4.conf.all.route_localnet=1",
+    );
     inside(&one, || UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"x", "127.0.0.1:9001")).unwrap();
     assert!(local.recv_from(&mut [0; 8]).is_err(), "a pod reached the host's localhost");
 
@@ -290,7 +305,9 @@ async fn root_pools_avoid_the_hosts_routes() {
     let dir = tempfile::tempdir().unwrap();
     let networks = Networks::new(config(dir.path())).unwrap();
     let (one, two) = (netns("one"), netns("two"));
-    let setup = async |byte, fd: &Arc<OwnedFd>| networks.setup(&request(byte, NetworkKind::Embedded, Some(Arc::clone(fd)))).await.unwrap().addresses;
+    let setup = async |byte, fd: &Arc<OwnedFd>| {
+        networks.setup(&request(byte, NetworkKind::Embedded, Some(Arc::clone(fd)))).await.unwrap().addresses
+    };
     let a = setup(1, &one).await;
     let chosen = networks.info().pools[0];
     assert!(chosen.contains(a[0]));

@@ -6,7 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage,
 };
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::{
@@ -47,7 +48,10 @@ pub(crate) fn add_veth(veth: &Veth<'_>) -> Request {
         LinkAttribute::IfName(veth.host_name.to_owned()),
         LinkAttribute::Address(veth.host_mac.to_vec()),
         LinkAttribute::Mtu(veth.mtu),
-        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer)))]),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]),
     ];
     Request { message: RouteNetlinkMessage::NewLink(link), flags: NLM_F_CREATE | NLM_F_EXCL, what: "making the link" }
 }
@@ -98,7 +102,11 @@ pub(crate) fn add_address(index: u32, address: IpAddr) -> Request {
 
 /// Takes an address from a link.
 pub(crate) fn delete_address(index: u32, address: IpAddr) -> Request {
-    Request { message: RouteNetlinkMessage::DelAddress(address_message(index, address)), flags: 0, what: "removing the address" }
+    Request {
+        message: RouteNetlinkMessage::DelAddress(address_message(index, address)),
+        flags: 0,
+        what: "removing the address",
+    }
 }
 
 fn address_message(index: u32, address: IpAddr) -> AddressMessage {
@@ -118,7 +126,11 @@ pub(crate) fn add_host_route(index: u32, address: IpAddr, source: Option<IpAddr>
     message.header.scope = if address.is_ipv4() { RouteScope::Link } else { RouteScope::Universe };
     message.attributes = vec![RouteAttribute::Destination(RouteAddress::from(address)), RouteAttribute::Oif(index)];
     message.attributes.extend(source.map(|source| RouteAttribute::PrefSource(RouteAddress::from(source))));
-    Request { message: RouteNetlinkMessage::NewRoute(message), flags: NLM_F_CREATE | NLM_F_REPLACE, what: "adding the route" }
+    Request {
+        message: RouteNetlinkMessage::NewRoute(message),
+        flags: NLM_F_CREATE | NLM_F_REPLACE,
+        what: "adding the route",
+    }
 }
 
 /// Default route over a gateway that is on the link, whatever the addresses say.
@@ -126,7 +138,11 @@ pub(crate) fn add_default_route(index: u32, gateway: IpAddr) -> Request {
     let mut message = route(gateway, 0);
     message.header.flags = RouteFlags::Onlink;
     message.attributes = vec![RouteAttribute::Gateway(RouteAddress::from(gateway)), RouteAttribute::Oif(index)];
-    Request { message: RouteNetlinkMessage::NewRoute(message), flags: NLM_F_CREATE | NLM_F_REPLACE, what: "adding the default route" }
+    Request {
+        message: RouteNetlinkMessage::NewRoute(message),
+        flags: NLM_F_CREATE | NLM_F_REPLACE,
+        what: "adding the default route",
+    }
 }
 
 fn route(like: IpAddr, length: u8) -> RouteMessage {
@@ -151,8 +167,13 @@ pub(crate) fn add_neighbour(index: u32, address: IpAddr, mac: [u8; 6]) -> Reques
         IpAddr::V4(v4) => NeighbourAddress::Inet(v4),
         IpAddr::V6(v6) => NeighbourAddress::Inet6(v6),
     };
-    message.attributes = vec![NeighbourAttribute::Destination(destination), NeighbourAttribute::LinkLayerAddress(mac.to_vec())];
-    Request { message: RouteNetlinkMessage::NewNeighbour(message), flags: NLM_F_CREATE | NLM_F_REPLACE, what: "adding the neighbour" }
+    message.attributes =
+        vec![NeighbourAttribute::Destination(destination), NeighbourAttribute::LinkLayerAddress(mac.to_vec())];
+    Request {
+        message: RouteNetlinkMessage::NewNeighbour(message),
+        flags: NLM_F_CREATE | NLM_F_REPLACE,
+        what: "adding the neighbour",
+    }
 }
 
 /// Asks for all links.

@@ -86,7 +86,8 @@ pub(super) fn answers(packet: &[u8]) -> Vec<i32> {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         let Some(message) = rest.get(..length).filter(|_| length >= HEADER_BYTES) else { break };
         let kind = message.get(4..6).and_then(|bytes| bytes.try_into().ok()).map(u16::from_ne_bytes);
-        let code = message.get(HEADER_BYTES..HEADER_BYTES + 4).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
+        let code =
+            message.get(HEADER_BYTES..HEADER_BYTES + 4).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
         if let (Some(NLMSG_ERROR), Some(code)) = (kind, code) {
             codes.push(code);
         }

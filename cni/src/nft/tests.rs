@@ -9,7 +9,8 @@ fn root_a_table_reads_as_written() {
         return;
     }
     let socket = NftSocket::open().unwrap();
-    let element = Element { set: "ports", key: vec![6, 0, 0, 0, 0x1f, 0x90, 0, 0], data: vec![10, 1, 2, 3, 0, 80, 0, 0] };
+    let element =
+        Element { set: "ports", key: vec![6, 0, 0, 0, 0x1f, 0x90, 0, 0], data: vec![10, 1, 2, 3, 0, 80, 0, 0] };
     let rule = vec![
         Expression::Load(Source::Family, REGISTER),
         Expression::Equal(REGISTER, vec![2]),
@@ -20,7 +21,11 @@ fn root_a_table_reads_as_written() {
     ];
     let changes = vec![
         Change::AddTable,
-        Change::AddSet(Set { name: "ports", key: &[KeyPart::Protocol, KeyPart::Port], data: &[KeyPart::Ipv4, KeyPart::Port] }),
+        Change::AddSet(Set {
+            name: "ports",
+            key: &[KeyPart::Protocol, KeyPart::Port],
+            data: &[KeyPart::Ipv4, KeyPart::Port],
+        }),
         Change::AddChain(Chain { name: "snat", kind: ChainKind::Nat, hook: Hook::Postrouting, priority: 100 }),
         Change::AddRule { chain: "snat", expressions: rule },
         Change::AddElement(element.clone()),
@@ -41,7 +46,9 @@ fn root_a_table_reads_as_written() {
 
     // A transaction that fails part way changes nothing.
     let missing = Element { key: vec![17, 0, 0, 0, 0, 1, 0, 0], ..element.clone() };
-    let failed = socket.commit("podwright-test", &[Change::DeleteElement(element.clone()), Change::DeleteElement(missing)]).unwrap_err();
+    let failed = socket
+        .commit("podwright-test", &[Change::DeleteElement(element.clone()), Change::DeleteElement(missing)])
+        .unwrap_err();
     assert_eq!(failed.kind(), std::io::ErrorKind::NotFound);
     assert!(sh("nft list ruleset").contains("tcp . 8080"));
     socket.commit("podwright-test", &[Change::DeleteElement(element)]).unwrap();

@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use podwright_cni::{NetworkMode, Prefix};
 use serde::{Deserialize, Serialize};
 
-pub use default_file::DEFAULT_FILE;
-pub use values::{CgroupDriverChoice, ListenAddress, LogFormat, LogLevel, Mtu, Positive};
+pub(crate) use default_file::DEFAULT_FILE;
+pub(crate) use values::{CgroupDriverChoice, ListenAddress, LogFormat, LogLevel, Mtu, Positive};
 
 /// Everything that can be configured. Tables and keys of the TOML file carry the same names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Config {
+pub(crate) struct Config {
     /// Records, images and writable layers.
     pub root: PathBuf,
     /// Sockets and pids; may be lost at a reboot.
@@ -43,7 +43,7 @@ pub struct Config {
 /// Logs of the daemon itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct LogConfig {
+pub(crate) struct LogConfig {
     /// Least level that is written.
     pub level: LogLevel,
     /// Form of a line.
@@ -53,7 +53,7 @@ pub struct LogConfig {
 /// Control groups.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct CgroupConfig {
+pub(crate) struct CgroupConfig {
     /// Who makes them. Must be what kubelet has as `cgroupDriver`.
     pub driver: CgroupDriverChoice,
 }
@@ -61,7 +61,7 @@ pub struct CgroupConfig {
 /// Pod networks.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct NetworkConfig {
+pub(crate) struct NetworkConfig {
     /// Which network new pods get.
     pub mode: NetworkMode,
     /// Plugins.
@@ -73,7 +73,7 @@ pub struct NetworkConfig {
 /// CNI plugins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct CniConfig {
+pub(crate) struct CniConfig {
     /// Directories with conflists, in order.
     pub conf_dirs: Vec<PathBuf>,
     /// Directories with plugins, in order.
@@ -85,7 +85,7 @@ pub struct CniConfig {
 /// The embedded network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct EmbeddedConfig {
+pub(crate) struct EmbeddedConfig {
     /// IPv4 range of the pods; absent: a free /16 of 10.192.0.0/10.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ipv4_pool: Option<Prefix>,
@@ -102,7 +102,7 @@ pub struct EmbeddedConfig {
 /// Images and registries.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct ImagesConfig {
+pub(crate) struct ImagesConfig {
     /// Directory of `<host>/hosts.toml` files, as containerd reads them.
     pub hosts_dir: PathBuf,
     /// Docker's `config.json` with credentials; empty: none.
@@ -120,7 +120,7 @@ pub struct ImagesConfig {
 /// Pods.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct PodsConfig {
+pub(crate) struct PodsConfig {
     /// Where network namespaces are pinned for CNI plugins.
     pub netns_dir: PathBuf,
     /// Resolver configuration of pods that bring none.
@@ -183,7 +183,7 @@ impl Default for PodsConfig {
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     /// The file can not be read.
     #[error("cannot read the configuration {path}; name another file with --config, or none to run on defaults")]
     Read {
@@ -222,7 +222,7 @@ impl Config {
     ///
     /// # Errors
     /// It can not be read, or a key or value is wrong; the error points at the line.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+    pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
         let config = Self::parse(path, &text)?;
         config.check_paths()?;
@@ -233,7 +233,7 @@ impl Config {
     ///
     /// # Errors
     /// A key or value is wrong; the error points at the line.
-    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         toml::from_str(text).map_err(|error| {
             let offset = error.span().map_or(0, |span| span.start);
             let (line, column, excerpt) = locate(text, offset);
@@ -245,7 +245,7 @@ impl Config {
     ///
     /// # Errors
     /// Names the first key with one.
-    pub fn check_paths(&self) -> Result<(), ConfigError> {
+    pub(crate) fn check_paths(&self) -> Result<(), ConfigError> {
         let single = [
             ("root", &self.root),
             ("state", &self.state),

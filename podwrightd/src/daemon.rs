@@ -91,7 +91,7 @@ fn shim_binary(config: &Config) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("cannot find out where podwrightd itself is")?;
     let beside = own.parent().unwrap_or(Path::new("/")).join(SHIM);
     let mut candidates = [beside.clone(), INSTALLED_SHIM.into()].into_iter();
-    candidates.find(|path| path.is_file()).with_context(|| {
-        format!("there is no shim at {} or {INSTALLED_SHIM}; name it with --shim", beside.display())
-    })
+    candidates
+        .find(|path| path.is_file())
+        .with_context(|| format!("there is no shim at {} or {INSTALLED_SHIM}; name it with --shim", beside.display()))
 }

@@ -12,7 +12,7 @@ const DEFAULT_CONFIG: &str = "/etc/podwright/config.toml";
 /// Podwright, a Kubernetes container runtime: serves the CRI on a unix socket.
 #[derive(Debug, Parser)]
 #[command(name = "podwrightd", version, max_term_width = 110)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do instead of serving.
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -23,7 +23,7 @@ pub struct Cli {
 
 /// What to do instead of serving.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Print or check a configuration.
     Config {
         /// Which of the two.
@@ -34,7 +34,7 @@ pub enum Command {
 
 /// What to do with a configuration.
 #[derive(Debug, Subcommand)]
-pub enum ConfigAction {
+pub(crate) enum ConfigAction {
     /// Print a commented file with every key at its default.
     Default,
     /// Check a file; an error points at key and line.
@@ -46,7 +46,7 @@ pub enum ConfigAction {
 
 /// Flags of the daemon. Each goes over the file.
 #[derive(Debug, Default, Args)]
-pub struct DaemonFlags {
+pub(crate) struct DaemonFlags {
     /// Configuration, TOML [default: /etc/podwright/config.toml if it exists].
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -84,7 +84,7 @@ impl DaemonFlags {
     ///
     /// # Errors
     /// Those of [`Config::read`] and [`Config::check_paths`].
-    pub fn resolve(self) -> Result<Config, ConfigError> {
+    pub(crate) fn resolve(self) -> Result<Config, ConfigError> {
         let mut config = match &self.config {
             Some(path) => Config::read(path)?,
             None if std::path::Path::new(DEFAULT_CONFIG).exists() => Config::read(DEFAULT_CONFIG.as_ref())?,
@@ -136,7 +136,9 @@ mod tests {
         let file = dir.path().join("c.toml");
         std::fs::write(&file, "root = \"/from/file\"\nstate = \"/from/file\"\n[log]\nlevel = \"debug\"\n").unwrap();
         let path = file.to_str().unwrap();
-        let config = flags(&["--config", path, "--root", "/flag", "--cni-bin-dir", "/a", "--cni-bin-dir", "/b"]).resolve().unwrap();
+        let config = flags(&["--config", path, "--root", "/flag", "--cni-bin-dir", "/a", "--cni-bin-dir", "/b"])
+            .resolve()
+            .unwrap();
         assert_eq!(config.root, PathBuf::from("/flag"));
         assert_eq!(config.state, PathBuf::from("/from/file"));
         assert_eq!(config.log.level, LogLevel::Debug);

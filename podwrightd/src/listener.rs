@@ -16,7 +16,7 @@ const SOCKET_MODE: u32 = 0o660;
 
 /// Why the daemon can not take its place.
 #[derive(Debug, thiserror::Error)]
-pub enum PlaceError {
+pub(crate) enum PlaceError {
     /// A directory or file could not be made.
     #[error("cannot {step} {path}")]
     Io {
@@ -29,7 +29,9 @@ pub enum PlaceError {
         cause: io::Error,
     },
     /// Another daemon holds the lock.
-    #[error("another podwrightd works in {root}; stop it, or give this one directories of its own with --root and --state")]
+    #[error(
+        "another podwrightd works in {root}; stop it, or give this one directories of its own with --root and --state"
+    )]
     Locked {
         /// The directory.
         root: PathBuf,
@@ -57,7 +59,7 @@ impl PlaceError {
 
 /// Keeps other daemons out of a directory while it lives.
 #[derive(Debug)]
-pub struct RootLock {
+pub(crate) struct RootLock {
     _file: File,
 }
 
@@ -65,16 +67,21 @@ pub struct RootLock {
 ///
 /// # Errors
 /// It can not be made.
-pub fn make_directory(path: &Path) -> Result<(), PlaceError> {
-    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(PlaceError::io("make the directory", path))?;
-    std::fs::set_permissions(path, Permissions::from_mode(DIRECTORY_MODE)).map_err(PlaceError::io("set the mode of", path))
+pub(crate) fn make_directory(path: &Path) -> Result<(), PlaceError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(DIRECTORY_MODE)
+        .create(path)
+        .map_err(PlaceError::io("make the directory", path))?;
+    std::fs::set_permissions(path, Permissions::from_mode(DIRECTORY_MODE))
+        .map_err(PlaceError::io("set the mode of", path))
 }
 
 /// Takes the lock of a root directory, which exists.
 ///
 /// # Errors
 /// [`PlaceError::Locked`] if a daemon holds it.
-pub fn lock_root(root: &Path) -> Result<RootLock, PlaceError> {
+pub(crate) fn lock_root(root: &Path) -> Result<RootLock, PlaceError> {
     let path = root.join("podwrightd.lock");
     let file = OpenOptions::new()
         .write(true)
@@ -94,7 +101,7 @@ pub fn lock_root(root: &Path) -> Result<RootLock, PlaceError> {
 ///
 /// # Errors
 /// Somebody answers on it, something else is in its place, or it can not be made.
-pub fn bind(path: &Path) -> Result<UnixListener, PlaceError> {
+pub(crate) fn bind(path: &Path) -> Result<UnixListener, PlaceError> {
     refuse_occupied(path)?;
     if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
         make_directory(parent)?;

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use zbus::Connection;
 use zbus::zvariant::{OwnedObjectPath, Value};
 
-pub use limits::ScopeLimits;
+pub(crate) use limits::ScopeLimits;
 use manager::ManagerProxy;
 
 /// A job of systemd that takes longer has hung.
@@ -23,7 +23,7 @@ const JOB_LIMIT: Duration = Duration::from_secs(30);
 
 /// Why systemd did not do it.
 #[derive(Debug, thiserror::Error)]
-pub enum SystemdError {
+pub(crate) enum SystemdError {
     /// No system bus, or no systemd behind it.
     #[error("cannot reach systemd over the system bus; is dbus running? set cgroup.driver to cgroupfs to do without")]
     Connect(#[source] zbus::Error),
@@ -60,7 +60,7 @@ pub enum SystemdError {
 
 /// A connection to systemd, made when it is first needed and again after it broke.
 #[derive(Debug, Default)]
-pub struct Systemd {
+pub(crate) struct Systemd {
     connection: Mutex<Option<Connection>>,
 }
 
@@ -70,7 +70,7 @@ impl Systemd {
     ///
     /// # Errors
     /// systemd is not there, refuses, or does not come to an end.
-    pub async fn start_scope(
+    pub(crate) async fn start_scope(
         &self,
         unit: &str,
         slice: &str,
@@ -93,7 +93,11 @@ impl Systemd {
         match run_job(&manager, step, unit, manager.start_transient_unit(unit, "fail", &properties, &[])).await {
             Err(SystemdError::Refused { cause, .. }) if is_named(&cause, "UnitExists") => {
                 let attached = manager.attach_processes_to_unit(unit, "", &[pid]).await;
-                attached.map_err(|cause| SystemdError::Refused { step: "attach a process to", unit: unit.to_owned(), cause })
+                attached.map_err(|cause| SystemdError::Refused {
+                    step: "attach a process to",
+                    unit: unit.to_owned(),
+                    cause,
+                })
             }
             other => other,
         }
@@ -103,7 +107,7 @@ impl Systemd {
     ///
     /// # Errors
     /// systemd is not there, or refuses.
-    pub async fn update_scope(&self, unit: &str, limits: &ScopeLimits) -> Result<(), SystemdError> {
+    pub(crate) async fn update_scope(&self, unit: &str, limits: &ScopeLimits) -> Result<(), SystemdError> {
         let manager = self.manager().await?;
         let refused = |cause| SystemdError::Refused { step: "change the limits of", unit: unit.to_owned(), cause };
         manager.set_unit_properties(unit, true, &limits.properties()).await.map_err(refused)
@@ -113,7 +117,7 @@ impl Systemd {
     ///
     /// # Errors
     /// systemd is not there, refuses, or does not come to an end.
-    pub async fn stop_unit(&self, unit: &str) -> Result<(), SystemdError> {
+    pub(crate) async fn stop_unit(&self, unit: &str) -> Result<(), SystemdError> {
         let manager = self.manager().await?;
         let stopped = run_job(&manager, "stop", unit, manager.stop_unit(unit, "replace")).await;
         let _ = manager.reset_failed_unit(unit).await;

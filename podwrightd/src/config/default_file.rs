@@ -1,7 +1,7 @@
 //! The commented file that `podwrightd config default` prints. A test holds it against the defaults.
 
 /// A configuration in which every key has its default. Keys whose default is "absent" stand in comments.
-pub const DEFAULT_FILE: &str = r#"# Configuration of podwrightd. Every key may be left out; what stands here is the default.
+pub(crate) const DEFAULT_FILE: &str = r#"# Configuration of podwrightd. Every key may be left out; what stands here is the default.
 # Check a changed file with: podwrightd config check FILE
 
 # Records, images and writable layers.

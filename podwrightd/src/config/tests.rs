@@ -23,7 +23,8 @@ fn the_printed_file_is_the_defaults_and_names_every_key() {
 
 #[test]
 fn keys_in_comments_hold_valid_examples() {
-    let text: String = DEFAULT_FILE.lines().map(|l| l.strip_prefix("#ip").map_or(l.to_owned(), |r| format!("ip{r}")) + "\n").collect();
+    let text: String =
+        DEFAULT_FILE.lines().map(|l| l.strip_prefix("#ip").map_or(l.to_owned(), |r| format!("ip{r}")) + "\n").collect();
     let config = parse(&text.replace("#mtu", "mtu")).unwrap();
     assert_eq!(config.network.embedded.mtu.unwrap().get(), 1500);
     assert!(config.network.embedded.ipv4_pool.is_some() && config.network.embedded.ipv6_pool.is_some());

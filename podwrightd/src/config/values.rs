@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// Least level of the daemon's own log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub enum LogLevel {
+pub(crate) enum LogLevel {
     /// Failures that somebody must look at.
     Error,
     /// What will become a failure.
@@ -26,7 +26,7 @@ pub enum LogLevel {
 /// Form of a line of the daemon's own log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// For people.
     #[default]
     Text,
@@ -37,7 +37,7 @@ pub enum LogFormat {
 /// Who makes the cgroups of pods.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub enum CgroupDriverChoice {
+pub(crate) enum CgroupDriverChoice {
     /// systemd where it runs the machine on cgroup v2, else cgroupfs.
     #[default]
     Auto,
@@ -68,7 +68,9 @@ impl TryFrom<i64> for Positive {
     type Error = String;
     fn try_from(number: i64) -> Result<Self, String> {
         let in_range = i32::try_from(number).ok().filter(|n| *n >= 1);
-        in_range.map(|n| Self(n.unsigned_abs())).ok_or_else(|| format!("{number} is out of range; give 1 to {}", i32::MAX))
+        in_range
+            .map(|n| Self(n.unsigned_abs()))
+            .ok_or_else(|| format!("{number} is out of range; give 1 to {}", i32::MAX))
     }
 }
 

@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use async_trait::async_trait;
 use podwright_podsandbox::ports::{
-    CgroupPlacement, CreatePod, ExecRequest, PodCreated, PortError, Shim, ShimState, StartContainer,
-    StartFailure, Started,
+    CgroupPlacement, CreatePod, ExecRequest, PodCreated, PortError, Shim, ShimState, StartContainer, StartFailure,
+    Started,
 };
 use podwright_shim_api as api;
 use podwright_shim_api::client::{Client, ClientError, StreamFds};

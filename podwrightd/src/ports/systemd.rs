@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     fn driver() -> SystemdCgroups {
-        SystemdCgroups::new(Hierarchy::V2("/sys/fs/cgroup".into()))
+        SystemdCgroups::new(Hierarchy::V2(std::path::Path::new("/sys/fs/cgroup").into()))
     }
 
     #[test]
@@ -168,6 +168,9 @@ mod tests {
     fn limits_are_read_from_the_specification() {
         let resources = serde_json::json!({ "memory": { "limit": 5, "swap": -1 }, "pids": { "limit": 7 } });
         let limits = limits_of(&resources);
-        assert_eq!((limits.memory_limit_bytes, limits.memory_swap_limit_bytes, limits.pids_limit), (Some(5), Some(-1), Some(7)));
+        assert_eq!(
+            (limits.memory_limit_bytes, limits.memory_swap_limit_bytes, limits.pids_limit),
+            (Some(5), Some(-1), Some(7))
+        );
     }
 }

@@ -13,7 +13,7 @@ const QUOTA_GRAIN_MICROS: u64 = 10_000;
 
 /// Limits of a scope. `None` leaves systemd's default, and an update leaves what is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ScopeLimits {
+pub(crate) struct ScopeLimits {
     memory_max_bytes: Option<u64>,
     memory_swap_max_bytes: Option<u64>,
     cpu_weight: Option<u64>,
@@ -103,13 +103,17 @@ mod tests {
         let unlimited = Resources { cpu_quota_micros: Some(-1), memory_limit_bytes: Some(-1), ..Resources::default() };
         let limits = ScopeLimits::from(&unlimited);
         assert_eq!((limits.cpu_quota_per_second_micros, limits.memory_max_bytes), (Some(INFINITY), Some(INFINITY)));
-        let none = Resources { cpu_shares: Some(0), memory_limit_bytes: Some(0), pids_limit: Some(0), ..Resources::default() };
+        let none =
+            Resources { cpu_shares: Some(0), memory_limit_bytes: Some(0), pids_limit: Some(0), ..Resources::default() };
         assert!(ScopeLimits::from(&none).properties().is_empty());
     }
 
     #[test]
     fn quotas_round_up_and_do_not_overflow() {
         assert_eq!(per_second(1_001, 100_000), 20_000);
-        assert_eq!(per_second(i64::MAX, 1_000), u64::MAX / 1_000 / QUOTA_GRAIN_MICROS * QUOTA_GRAIN_MICROS + QUOTA_GRAIN_MICROS);
+        assert_eq!(
+            per_second(i64::MAX, 1_000),
+            u64::MAX / 1_000 / QUOTA_GRAIN_MICROS * QUOTA_GRAIN_MICROS + QUOTA_GRAIN_MICROS
+        );
     }
 }

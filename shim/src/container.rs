@@ -62,6 +62,8 @@ pub(crate) struct Container {
     pub(crate) writer: Option<Writer>,
     /// Its terminal.
     pub(crate) terminal: Option<OwnedFd>,
+    /// Streams that keep the writer waiting for the terminal.
+    placeholders: streams::Stdio,
     /// Its first process.
     pub(crate) init: Option<OwnedFd>,
     /// Who waits for the start.
@@ -172,7 +174,8 @@ impl Server {
         Ok(Outcome::Later)
     }
 
-    /// Everything up to the fork of the log writer, which answers by opening the log.
+    /// Everything up to the fork of the log writer, which answers by opening the log; then the specification is read, while
+    /// the writer is at work and has no copy of it.
     fn prepare(&mut self, asker: Asker, mut request: StartContainer, fds: Vec<OwnedFd>) -> Result<Container, Failure> {
         let id = parse_id(&request.container)?;
         let Some(fd) = fds.into_iter().next() else {
@@ -183,36 +186,45 @@ impl Server {
                 "the request came without its OCI specification",
             ));
         };
-        let spec: Spec = convert::document(fd, "start", &id)?;
         let placement = request.cgroup.take().unwrap_or_default();
         let cgroup = cgroup_of(&self.hierarchy, &placement)
             .map_err(|error| cgroup_failure("find the cgroup of", &id, &error))?;
         let log = request.log_path.take().map(|path| convert::absolute(path, "open the log")).transpose()?;
-        let prepared = Prepared {
-            rootfs: convert::rootfs(&mut request)?,
-            namespaces: request.namespaces.take().unwrap_or_default(),
-            seccomp: convert::seccomp(request.seccomp.take(), &id)?,
-            user_lookup: convert::user_lookup(request.groups_policy),
-            stdio: [None, None, None],
-            spec,
-        };
-        let terminal = prepared.spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false);
-        let wanted = Wanted { terminal, stdin: request.stdin, stdin_once: request.stdin_once, log, client: None };
+        let rootfs = convert::rootfs(&mut request)?;
+        let seccomp = convert::seccomp(request.seccomp.take(), &id)?;
+        let wanted = Wanted { stdin: request.stdin, stdin_once: request.stdin_once, log, client: None };
         let (writer, stdio) =
             streams::start(wanted).map_err(|error| Failure::of("make the streams of", &id, &error.into()))?;
         let serial = self.new_serial();
-        self.poller
-            .add(&writer.control, Token::Writer(serial))
-            .map_err(|error| Failure::of("watch the log writer of", &id, &error))?;
+        let spec = convert::document(fd, "start", &id).and_then(|spec| {
+            let watched = self.poller.add(&writer.control, Token::Writer(serial));
+            watched.map(|()| spec).map_err(|error| Failure::of("watch the log writer of", &id, &error))
+        });
+        let spec: Spec = match spec {
+            Ok(spec) => spec,
+            Err(failure) => {
+                writer.kill();
+                return Err(failure);
+            }
+        };
+        let prepared = Prepared {
+            spec,
+            rootfs,
+            namespaces: request.namespaces.take().unwrap_or_default(),
+            seccomp,
+            user_lookup: convert::user_lookup(request.groups_policy),
+            stdio,
+        };
         self.timers.set(Timer::Container(serial), OPEN_LOG_LIMIT);
         Ok(Container {
             serial,
             id,
-            phase: Phase::OpeningLog(Box::new(Prepared { stdio, ..prepared }), Instant::now() + OPEN_LOG_LIMIT),
+            phase: Phase::OpeningLog(Box::new(prepared), Instant::now() + OPEN_LOG_LIMIT),
             cgroup,
             deferred: placement.deferred,
             writer: Some(writer),
             terminal: None,
+            placeholders: [None, None, None],
             init: None,
             waiters: vec![asker],
         })
@@ -290,9 +302,13 @@ impl Server {
         Ok(())
     }
 
-    fn clone_init(&self, container: &Container, prepared: &mut Prepared) -> Result<Starting, Failure> {
+    fn clone_init(&self, container: &mut Container, prepared: &mut Prepared) -> Result<Starting, Failure> {
         let joined = self.namespaces_for(&prepared.namespaces, &container.id)?;
-        let terminal = prepared.stdio.iter().skip(1).all(Option::is_none);
+        let terminal = prepared.spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false);
+        let mut stdio = std::mem::take(&mut prepared.stdio);
+        if terminal {
+            container.placeholders = std::mem::take(&mut stdio);
+        }
         let shm =
             self.pod.shm_for_container().map_err(|error| Failure::of("share /dev/shm with", &container.id, &error))?;
         let given_mounts: BTreeMap<PathBuf, _> =
@@ -302,7 +318,7 @@ impl Server {
             rootfs: &prepared.rootfs,
             rootfs_method: RootfsMethod::default(),
             namespaces: joined.borrow(),
-            stdio: if terminal { Stdio::Terminal } else { Stdio::Fds(std::mem::take(&mut prepared.stdio)) },
+            stdio: if terminal { Stdio::Terminal } else { Stdio::Fds(stdio) },
             cgroup: if container.deferred { CgroupEntry::Deferred } else { CgroupEntry::Join(&container.cgroup) },
             given_mounts,
             seccomp: prepared.seccomp.clone(),
@@ -471,6 +487,7 @@ fn take_terminal(container: &mut Container, master: OwnedFd) {
     if let (Some(writer), Ok(copy)) = (&container.writer, master.try_clone()) {
         let _ = writer.tell(&Order::Terminal(copy));
     }
+    container.placeholders = [None, None, None];
     container.terminal = Some(master);
 }
 

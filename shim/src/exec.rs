@@ -45,6 +45,8 @@ pub(crate) struct Exec {
     pub(crate) writer: Option<Writer>,
     /// Its terminal.
     pub(crate) terminal: Option<OwnedFd>,
+    /// Streams that keep the writer waiting for the terminal.
+    placeholders: streams::Stdio,
     stage: Stage,
 }
 
@@ -114,7 +116,7 @@ impl Server {
         let container = container.ok_or_else(|| not_found(step, &request.container))?;
         let init = running_init(container)
             .ok_or_else(|| Failure::new(FailureKind::Busy, step, &request.container, "the container does not run"))?;
-        let (writer, stdio) = exec_streams(&process, client)
+        let (writer, stdio, placeholders) = exec_streams(&process, client)
             .map_err(|error| Failure::of("make the streams of an exec in", &request.container, &error.into()))?;
         let launch = ExecLaunch {
             init: std::os::fd::AsFd::as_fd(init),
@@ -142,7 +144,7 @@ impl Server {
             let _ = self.poller.add(&writer.control, Token::Writer(serial));
         }
         let stage = Stage::Starting { starting, askers: vec![asker], ended: None };
-        Ok(Exec { serial, container: request.container, id: id.into(), writer, terminal: None, stage })
+        Ok(Exec { serial, container: request.container, id: id.into(), writer, terminal: None, placeholders, stage })
     }
 
     /// Its writer has nothing to say that anybody waits for.
@@ -166,6 +168,7 @@ impl Server {
                 if let (Some(writer), Ok(copy)) = (&exec.writer, master.try_clone()) {
                     let _ = writer.tell(&Order::Terminal(copy));
                 }
+                exec.placeholders = [None, None, None];
                 exec.terminal = Some(master);
             }
             Ok(Progress::Warning(text)) => warn(&exec.id, &text),
@@ -303,10 +306,15 @@ fn running_init(container: &Container) -> Option<&OwnedFd> {
     container.init.as_ref().filter(|_| matches!(container.phase, Phase::Running(_)))
 }
 
-fn exec_streams(process: &Process, client: ClientFds) -> Result<(Option<Writer>, Stdio), rustix::io::Errno> {
+/// The writer, the streams of the process, and what keeps the writer waiting for its terminal.
+fn exec_streams(
+    process: &Process,
+    client: ClientFds,
+) -> Result<(Option<Writer>, Stdio, streams::Stdio), rustix::io::Errno> {
+    let none = [None, None, None];
     if !process.terminal().unwrap_or(false) {
-        return Ok((None, Stdio::Fds([client.stdin, client.stdout, client.stderr])));
+        return Ok((None, Stdio::Fds([client.stdin, client.stdout, client.stderr]), none));
     }
-    let (writer, _) = streams::start(Wanted { terminal: true, client: Some(client), ..Wanted::default() })?;
-    Ok((Some(writer), Stdio::Terminal))
+    let (writer, placeholders) = streams::start(Wanted { client: Some(client), ..Wanted::default() })?;
+    Ok((Some(writer), Stdio::Terminal, placeholders))
 }

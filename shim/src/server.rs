@@ -70,6 +70,8 @@ pub(crate) struct Server {
     signals: SignalFd,
     connections: Vec<Connection>,
     last_serial: u32,
+    /// A large document was dropped.
+    pub(crate) heap_is_dirty: bool,
 }
 
 impl Server {
@@ -97,6 +99,7 @@ impl Server {
             signals,
             connections: Vec::new(),
             last_serial: 0,
+            heap_is_dirty: true,
         })
     }
 
@@ -106,6 +109,9 @@ impl Server {
             let ready = self.poller.wait(self.timers.next()).map_err(step("wait for events"))?;
             ready.into_iter().for_each(|token| self.act(token));
             self.timers.due().into_iter().for_each(|timer| self.look_again(timer));
+            if std::mem::take(&mut self.heap_is_dirty) {
+                podwright_sys::trim_heap();
+            }
         }
         Ok(())
     }
@@ -320,6 +326,7 @@ impl Server {
     }
 
     fn start_progressed(&mut self, serial: u32) {
+        self.heap_is_dirty = true;
         if self.containers.iter().any(|container| container.serial == serial) {
             self.container_progressed(serial);
         } else if self.execs.iter().any(|exec| exec.serial == serial) {

@@ -18,8 +18,6 @@ pub(crate) type Stdio = [Option<OwnedFd>; 3];
 /// What is wanted for a process.
 #[derive(Debug, Default)]
 pub(crate) struct Wanted {
-    /// A terminal; its master is sent later, by [`Order::Terminal`].
-    pub(crate) terminal: bool,
     /// A stdin for clients that attach.
     pub(crate) stdin: bool,
     /// Close it after the first.
@@ -62,27 +60,28 @@ impl Writer {
     }
 }
 
-/// Makes the streams and forks their writer. What the process gets is empty for a terminal.
+/// Makes the streams and forks their writer. For a process with a terminal they are the place-holders that keep the writer
+/// waiting until its master is sent by [`Order::Terminal`].
+///
+/// The writer shares the shim's memory as it is now: better fork before a large document is parsed.
 pub(crate) fn start(wanted: Wanted) -> Result<(Writer, Stdio), Errno> {
     let (control, writers_end) = packet_pair()?;
-    let pipe = |wanted: bool| match wanted {
-        true => pipe_with(PipeFlags::CLOEXEC).map(|(read, write)| (Some(read), Some(write))),
-        false => Ok((None, None)),
+    let (stdin, input) = match wanted.stdin {
+        true => pipe_with(PipeFlags::CLOEXEC).map(|(read, write)| (Some(read), Some(write)))?,
+        false => (None, None),
     };
-    let (stdin, input) = pipe(wanted.stdin && !wanted.terminal)?;
-    let (read_stdout, stdout) = pipe(!wanted.terminal)?;
-    let (read_stderr, stderr) = pipe(!wanted.terminal)?;
+    let (read_stdout, stdout) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (read_stderr, stderr) = pipe_with(PipeFlags::CLOEXEC)?;
     let plan = Plan {
         control: writers_end,
-        outputs: [read_stdout, read_stderr],
-        terminal: wanted.terminal,
+        outputs: [Some(read_stdout), Some(read_stderr)],
         input,
         stdin_once: wanted.stdin_once,
         log: wanted.log,
         client: wanted.client,
     };
     let process = fork_writer(plan)?;
-    Ok((Writer { process, control, alive: true, reopening: VecDeque::new() }, [stdin, stdout, stderr]))
+    Ok((Writer { process, control, alive: true, reopening: VecDeque::new() }, [stdin, Some(stdout), Some(stderr)]))
 }
 
 fn fork_writer(plan: Plan) -> Result<Process, Errno> {

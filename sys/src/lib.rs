@@ -6,6 +6,7 @@
 mod bpf;
 mod clone;
 mod fds;
+mod heap;
 mod host;
 mod inherit;
 mod keep;
@@ -19,6 +20,7 @@ mod signals;
 pub use bpf::{BpfInstruction, attach_device_program, load_device_program};
 pub use clone::{CloneFlags, Clones, Process, clone_process};
 pub use fds::{close_all_from, exec_fd, make_all_cloexec_from};
+pub use heap::trim_heap;
 pub use host::{boot_id, exit_now, loopback_up, random_bytes};
 pub use inherit::take_inherited;
 pub use keep::close_all_except;

@@ -175,6 +175,7 @@ impl Server {
         }
         container.writer.iter().for_each(super::Writer::kill);
         container.terminal = None;
+        container.placeholders = [None, None, None];
         container.phase = Phase::Failed(Failing {
             failure: Some(failure),
             child,

@@ -36,10 +36,8 @@ const MAX_CLIENTS: usize = 16;
 pub(crate) struct Plan {
     /// Socket to the shim.
     pub(crate) control: OwnedFd,
-    /// Read ends of stdout and stderr.
+    /// Read ends of stdout and stderr. A terminal that comes by [`Order::Terminal`] replaces them and the input.
     pub(crate) outputs: [Option<OwnedFd>; 2],
-    /// A terminal follows by [`Order::Terminal`], in place of the outputs and the input.
-    pub(crate) terminal: bool,
     /// Write end of stdin.
     pub(crate) input: Option<OwnedFd>,
     /// Close stdin after the first client.
@@ -63,8 +61,7 @@ pub(crate) fn run(plan: Plan) -> bool {
     let task = Task {
         control: Some(plan.control),
         outputs: [Output::new(Stream::Stdout, stdout), Output::new(Stream::Stderr, stderr)],
-        awaits_terminal: plan.terminal,
-        terminal: plan.terminal,
+        terminal: false,
         input: Input::new(plan.input),
         stdin_once: plan.stdin_once,
         log,
@@ -102,7 +99,6 @@ enum Ready {
 struct Task {
     control: Option<OwnedFd>,
     outputs: [Output; 2],
-    awaits_terminal: bool,
     terminal: bool,
     input: Input,
     stdin_once: bool,
@@ -134,7 +130,7 @@ impl Task {
     }
 
     fn is_done(&self) -> bool {
-        let streams_ended = !self.awaits_terminal && self.outputs.iter().all(|output| output.fd.is_none());
+        let streams_ended = self.outputs.iter().all(|output| output.fd.is_none());
         let input_wanted = !self.input.is_closed() && self.control.is_some() && self.finish_at.is_none();
         let held_back = self.clients.iter().any(Client::holds_back);
         streams_ended && !input_wanted && !held_back
@@ -216,16 +212,12 @@ impl Task {
             Ok(Some(Order::Attach(fds))) => drop(fds),
             Ok(Some(Order::CloseStdin)) => self.input.close(),
             Ok(Some(Order::Finish)) => {
-                self.awaits_terminal = false;
                 let grace = if self.terminal { TERMINAL_GRACE } else { Duration::ZERO };
                 self.finish_at = Some(Instant::now() + grace);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
             // The shim is gone. What the container still says is logged all the same.
-            Ok(None) | Err(_) => {
-                self.awaits_terminal = false;
-                self.control = None;
-            }
+            Ok(None) | Err(_) => self.control = None,
         }
     }
 
@@ -238,7 +230,7 @@ impl Task {
     }
 
     fn take_terminal(&mut self, master: OwnedFd) {
-        self.awaits_terminal = false;
+        self.terminal = true;
         self.input = Input::new(master.try_clone().ok());
         self.outputs = [Output::new(Stream::Stdout, Some(master)), Output::new(Stream::Stderr, None)];
     }

@@ -147,7 +147,7 @@ impl World {
     /// The texts of a container's log.
     pub(crate) fn log_texts(&self, container: &str) -> Vec<String> {
         let log = fs::read(self.log(container)).unwrap();
-        String::from_utf8_lossy(&log).lines().map(|line| line.splitn(2, ' ').nth(1).unwrap().to_owned()).collect()
+        String::from_utf8_lossy(&log).lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
     }
 
     /// Ends the pod and looks for what it left.

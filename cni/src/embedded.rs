@@ -7,39 +7,33 @@
 //!
 //! A lease is recorded before anything is made of it. Dropping the pod's network namespace removes the link at no cost, while
 //! removing it by hand waits for the kernel; so teardown leaves it, and the address is given away only once the link is gone.
-//! If the namespace lives on for [`LINGER`], the link is removed. The host's own part (table, gateway addresses) is made with
+//! If the namespace lives on for [`reaper::LINGER`], the link is removed. The host's own part (table, gateway addresses) is made with
 //! the first lease and removed with the last.
 
 mod book;
 mod lease;
 mod links;
+mod pools;
+mod reaper;
 mod rules;
 mod sysctl;
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use podwright_types::SandboxId;
 use sha2::{Digest, Sha256};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use crate::config::{EmbeddedConfig, NetworksConfig, Prefix};
 use crate::error::CniError;
 use crate::files;
 use crate::host::{Host, HostNet, kernel};
-use crate::netlink::LinkEvents;
 use crate::nft::Change;
 use crate::request::{PodNetwork, PodRequest, PortMapping};
 use book::{Book, Phase};
 use lease::{Lease, Pools};
-
-/// How long a link may outlive its pod's teardown.
-const LINGER: Duration = Duration::from_secs(5);
 
 /// The embedded network.
 #[derive(Debug)]
@@ -70,8 +64,8 @@ impl Drop for Embedded {
 impl Embedded {
     /// Reads the leases; changes nothing of the host.
     pub(crate) fn open(config: &NetworksConfig, host: Host, preferred: Vec<Prefix>) -> Result<Self, CniError> {
-        check_instance(&config.instance)?;
-        check_pools(&config.embedded)?;
+        pools::check_instance(&config.instance)?;
+        pools::check_pools(&config.embedded)?;
         let dir = config.state_dir.join("embedded");
         files::make_dir(&dir)?;
         let mut book = Book::default();
@@ -79,7 +73,7 @@ impl Embedded {
             book.pools = Some(lease.pools);
             book.insert(lease);
         }
-        let events = listen().map_err(|error| kernel("listening for", "links that go away", error))?;
+        let events = reaper::listen().map_err(|error| kernel("listening for", "links that go away", error))?;
         let inner = Arc::new(Inner {
             config: config.embedded.clone(),
             instance: config.instance.clone(),
@@ -91,7 +85,7 @@ impl Embedded {
             preferred: Mutex::new(preferred),
             leaving: Notify::new(),
         });
-        let reaper = tokio::spawn(reap(Arc::clone(&inner), events));
+        let reaper = tokio::spawn(reaper::reap(Arc::clone(&inner), events));
         Ok(Self { inner, reaper })
     }
 
@@ -126,7 +120,12 @@ impl Embedded {
         let inner = Arc::clone(&self.inner);
         let id = sandbox.clone();
         let gone = self.inner.host.run(move |net| inner.disconnect(net, &id)).await?;
-        if gone { self.inner.release(sandbox).await } else { Ok(self.inner.leaving.notify_one()) }
+        if gone {
+            self.inner.release(sandbox).await
+        } else {
+            self.inner.leaving.notify_one();
+            Ok(())
+        }
     }
 
     /// Whether the pod's link is there.
@@ -222,7 +221,7 @@ impl Inner {
         let routed: Vec<Prefix> = routed.into_iter().filter(|prefix| !is_own(prefix)).collect();
         let preferred = self.preferred.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let current = self.book().pools;
-        let pools = pick_pools(&self.config, &self.instance, &preferred, current, &routed, sysctl::has_ipv6())?;
+        let pools = pools::pick(&self.config, &self.instance, &preferred, current, &routed, sysctl::has_ipv6())?;
         if current != Some(pools) {
             tracing::info!(ipv4 = ?pools.ipv4.map(|pool| pool.to_string()), ipv6 = ?pools.ipv6.map(|pool| pool.to_string()), "chose the pools of the embedded network");
         }
@@ -382,170 +381,6 @@ impl Inner {
         }
         self.book().base = None;
         self.ensure_base(net)
-    }
-
-    /// Releases pods that left and whose links went away, and removes links that outstay.
-    async fn sweep(self: &Arc<Self>, forced: &HashSet<SandboxId>) {
-        let leaving: Vec<(SandboxId, String)> = {
-            let book = self.book();
-            book.leases()
-                .filter(|(_, phase)| *phase == Phase::Leaving)
-                .map(|(lease, _)| (lease.sandbox.clone(), lease.link.clone()))
-                .collect()
-        };
-        for (sandbox, link) in leaving {
-            let outcome = if forced.contains(&sandbox) {
-                self.finish(&sandbox).await
-            } else {
-                match self.host.run(move |net| links::link_exists(&net.route, &link)).await {
-                    Ok(true) => Ok(()),
-                    Ok(false) => self.release(&sandbox).await,
-                    Err(error) => Err(error),
-                }
-            };
-            if let Err(error) = outcome {
-                tracing::warn!(%sandbox, error = %error, "the network of a removed pod is not freed yet");
-            }
-        }
-    }
-
-    async fn released_link(self: &Arc<Self>, link: &str) {
-        let holder = {
-            let book = self.book();
-            book.holder_of_link(link)
-                .and_then(|holder| book.get(holder))
-                .filter(|(_, phase)| *phase == Phase::Leaving)
-                .map(|(lease, _)| lease.sandbox.clone())
-        };
-        if let Some(sandbox) = holder {
-            if let Err(error) = self.release(&sandbox).await {
-                tracing::warn!(%sandbox, error = %error, "the network of a removed pod is not freed yet");
-            }
-        }
-    }
-}
-
-/// Subscribes to links that go away.
-#[expect(
-    deprecated,
-    reason = "its successor is an unsafe function; LinkEvents owns its descriptor, so this use is sound"
-)]
-fn listen() -> std::io::Result<AsyncFd<LinkEvents>> {
-    AsyncFd::with_interest(LinkEvents::open()?, Interest::READABLE)
-}
-
-/// Waits for links to go away.
-async fn reap(inner: Arc<Inner>, events: AsyncFd<LinkEvents>) {
-    let mut since: std::collections::HashMap<SandboxId, Instant> = std::collections::HashMap::new();
-    loop {
-        {
-            let book = inner.book();
-            since.retain(|sandbox, _| book.get(sandbox).is_some_and(|(_, phase)| *phase == Phase::Leaving));
-            for (lease, phase) in book.leases() {
-                if phase == Phase::Leaving && !since.contains_key(&lease.sandbox) {
-                    since.insert(lease.sandbox.clone(), Instant::now());
-                }
-            }
-        }
-        let deadline = since.values().min().map(|start| *start + LINGER);
-        let timer = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            ready = events.readable() => match ready {
-                Ok(mut guard) => match guard.try_io(|events| events.get_ref().gone()) {
-                    Ok(Ok(names)) => {
-                        for name in names.iter().filter(|name| name.starts_with(&inner.link_prefix)) {
-                            inner.released_link(name).await;
-                        }
-                    }
-                    // Events were lost: look for oneself.
-                    Ok(Err(_)) => inner.sweep(&HashSet::new()).await,
-                    Err(_would_block) => {}
-                },
-                Err(error) => {
-                    tracing::error!(%error, "links that go away are not noticed any more");
-                    return;
-                }
-            },
-            () = inner.leaving.notified() => {}
-            () = timer => {
-                let now = Instant::now();
-                let forced: HashSet<SandboxId> = since.iter().filter(|(_, start)| **start + LINGER <= now).map(|(sandbox, _)| sandbox.clone()).collect();
-                inner.sweep(&forced).await;
-                // What could not be freed is tried again after another while.
-                since.retain(|sandbox, _| !forced.contains(sandbox));
-            }
-        }
-    }
-}
-
-fn pick_pools(
-    config: &EmbeddedConfig,
-    instance: &str,
-    preferred: &[Prefix],
-    current: Option<Pools>,
-    routed: &[Prefix],
-    ipv6: bool,
-) -> Result<Pools, CniError> {
-    let free = |pool: &Prefix| !routed.iter().any(|route| route.overlaps(pool));
-    if !preferred.is_empty() {
-        let of = |ipv4: bool| preferred.iter().find(|pool| pool.is_ipv4() == ipv4).copied();
-        return Ok(Pools { ipv4: of(true), ipv6: of(false).filter(|_| ipv6 && config.ipv6) });
-    }
-    if let Some(pool) = config.ipv4_pool.filter(|pool| !free(pool)) {
-        tracing::warn!(%pool, "the configured pool of the embedded network overlaps a route of the host");
-    }
-    let hash = Sha256::digest(instance.as_bytes());
-    let [first, second, third, fourth, fifth, ..] = <[u8; 32]>::from(hash);
-    let candidates = (0..64u8).filter_map(|step| {
-        Prefix::new(std::net::Ipv4Addr::new(10, 192 + (first.wrapping_add(step) % 64), 0, 0).into(), 16)
-    });
-    let kept = current.and_then(|pools| pools.ipv4).into_iter();
-    let ipv4 = config.ipv4_pool.or_else(|| kept.chain(candidates).find(free)).ok_or_else(|| CniError::NoPool {
-        reason: "routes of the host overlap every /16 of 10.192.0.0/10".to_owned(),
-    })?;
-    let unique = |byte: u8| u16::from(byte);
-    let local = std::net::Ipv6Addr::new(
-        0xfd00 | unique(first),
-        unique(second) << 8 | unique(third),
-        unique(fourth) << 8 | unique(fifth),
-        0,
-        0,
-        0,
-        0,
-        0,
-    );
-    let ipv6 = if ipv6 && config.ipv6 { config.ipv6_pool.or_else(|| Prefix::new(local.into(), 64)) } else { None };
-    Ok(Pools { ipv4: Some(ipv4), ipv6 })
-}
-
-fn check_instance(instance: &str) -> Result<(), CniError> {
-    let good =
-        (1..=64).contains(&instance.len()) && instance.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    if good {
-        return Ok(());
-    }
-    Err(CniError::Config {
-        key: "instance",
-        value: instance.to_owned(),
-        expected: "it must be 1 to 64 letters, digits and dashes",
-    })
-}
-
-fn check_pools(config: &EmbeddedConfig) -> Result<(), CniError> {
-    let bad = |key, pool: Prefix, expected| Err(CniError::Config { key, value: pool.to_string(), expected });
-    match (config.ipv4_pool, config.ipv6_pool) {
-        (Some(pool), _) if !pool.is_ipv4() || !(8..=29).contains(&pool.length()) => {
-            bad("ipv4_pool", pool, "it must be an IPv4 range between /8 and /29, like 10.200.0.0/16")
-        }
-        (_, Some(pool)) if pool.is_ipv4() || !(48..=120).contains(&pool.length()) => {
-            bad("ipv6_pool", pool, "it must be an IPv6 range between /48 and /120, like fd00:10::/64")
-        }
-        _ => Ok(()),
     }
 }
 

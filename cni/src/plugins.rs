@@ -123,11 +123,12 @@ impl Plugins {
             *status = Status { network: Some(Arc::clone(&network)), ..Status::default() };
         }
         let old = status.asked.is_none_or(|asked| asked.elapsed() > STATUS_AGE);
-        if old && !status.asking {
-            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                status.asking = true;
-                runtime.spawn(ask_status(Arc::downgrade(&self.inner), Arc::clone(&network)));
-            }
+        if old
+            && !status.asking
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            status.asking = true;
+            runtime.spawn(ask_status(Arc::downgrade(&self.inner), Arc::clone(&network)));
         }
         status
             .outcome

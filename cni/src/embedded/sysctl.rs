@@ -34,10 +34,11 @@ fn keep_router_advertisements() {
     let Ok(links) = fs::read_dir("/proc/sys/net/ipv6/conf") else { return };
     for link in links.flatten() {
         let path = link.path().join("accept_ra");
-        if link.file_name() != "all" && is(&path, "1") {
-            if let Err(error) = fs::write(&path, "2") {
-                tracing::warn!(path = %path.display(), %error, "router advertisements will be ignored on this link");
-            }
+        if link.file_name() != "all"
+            && is(&path, "1")
+            && let Err(error) = fs::write(&path, "2")
+        {
+            tracing::warn!(path = %path.display(), %error, "router advertisements will be ignored on this link");
         }
     }
 }

@@ -4,6 +4,11 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::reaper::LINGER;
 use super::*;
 use crate::config::NetworkMode;
 use crate::networks::Networks;

@@ -156,5 +156,5 @@ pub(super) fn configuration(plugin: &Map<String, Value>, network: &str, version:
 
 /// Whether the file still holds a namespace: plugins are told of none rather than of a wrong one.
 fn is_namespace(path: &Path) -> bool {
-    rustix::fs::statfs(path).is_ok_and(|stat| i64::from(stat.f_type) == NSFS_MAGIC)
+    rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type == NSFS_MAGIC)
 }

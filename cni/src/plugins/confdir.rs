@@ -31,10 +31,10 @@ impl ConfDirs {
     pub(super) fn current(&self) -> Loaded {
         let fingerprint = self.dirs.iter().flat_map(|dir| look(dir, true)).collect();
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((seen, loaded)) = cached.as_ref() {
-            if *seen == fingerprint {
-                return loaded.clone();
-            }
+        if let Some((seen, loaded)) = cached.as_ref()
+            && *seen == fingerprint
+        {
+            return loaded.clone();
         }
         let loaded = self.load();
         match &loaded {

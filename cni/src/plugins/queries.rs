@@ -14,10 +14,13 @@ use super::run::{self, Run};
 use super::version::Version;
 use crate::error::CniError;
 
+/// A plugin's file and when it was written.
+type PluginFile = (PathBuf, Option<SystemTime>);
+
 /// Versions that plugins said they speak, by file and its time.
 #[derive(Debug, Default)]
 pub(super) struct Spoken {
-    known: Mutex<HashMap<(PathBuf, Option<SystemTime>), Vec<String>>>,
+    known: Mutex<HashMap<PluginFile, Vec<String>>>,
 }
 
 impl Spoken {

@@ -5,8 +5,6 @@
 
 mod binary;
 mod sockets;
-#[cfg(test)]
-mod tests;
 
 use std::ffi::{CStr, CString};
 use std::fs::File;

@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 use crate::field::BadField;
 
 /// Longest message of a status: it travels in a header, and clients bound those.
-const MAX_MESSAGE_BYTES: usize = 4096;
+const MAX_MESSAGE_BYTES: usize = 3072;
 
 impl From<BadField> for Status {
     fn from(bad: BadField) -> Self {

@@ -37,9 +37,10 @@ pub(crate) struct Foreign {
 impl Workspace {
     pub(crate) fn find() -> Result<Self> {
         let mut command = Command::new(cargo());
-        // --locked would refuse a work tree in which a manifest was just edited; CI has --locked in its build.
         command.args(["metadata", "--format-version", "1", "--manifest-path"]);
-        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"));
+        // Set by `cargo run`: two clones with one target directory must not be taken for each other.
+        let own = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        command.arg(Path::new(&own).join("../Cargo.toml"));
         let metadata: Value = serde_json::from_str(&process::read(&mut command)?).context("reading cargo metadata")?;
         let path = |key: &str| metadata.get(key).and_then(Value::as_str).map(PathBuf::from);
         let root = path("workspace_root").context("cargo metadata names no workspace_root")?;

@@ -4,7 +4,7 @@ use podwright_shim_api::FailureKind;
 use podwright_shim_api::client::StreamFds;
 use serde_json::json;
 
-use crate::world::{World, pipe, process, read_all, wait_for};
+use crate::world::{World, pipe, process, read_all, read_until, wait_for};
 
 #[tokio::test]
 async fn root_an_exec_has_its_own_streams_and_exit_code() {
@@ -37,12 +37,13 @@ async fn root_killing_an_exec_kills_its_session() {
     let streams = StreamFds { stdout: Some(stdout), ..StreamFds::default() };
     world.exec("c", "e", &process(script), streams).await.unwrap();
     let cgroup = podwright_cgroups::Hierarchy::detect().unwrap().cgroup(&format!("{}/c", world.cgroup)).unwrap();
+    read_until(&from_stdout, "ready").await;
     wait_for("all run", || cgroup.processes().unwrap().len() == 4).await;
     world.client.kill_exec("c", "e").await.unwrap();
     assert_eq!(world.end_of_exec("e").await.code, 137);
     world.client.kill_exec("c", "e").await.unwrap();
     wait_for("only the container lives", || cgroup.processes().unwrap().len() == 1).await;
-    assert_eq!(read_all(from_stdout).await, b"ready\n");
+    assert_eq!(read_all(from_stdout).await, b"", "its streams are closed");
     world.finish().await;
 }
 

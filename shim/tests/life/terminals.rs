@@ -1,29 +1,10 @@
 //! Terminals, attached clients and stdin.
 
-use std::io::Read;
-use std::os::fd::OwnedFd;
-
 use podwright_shim_api::client::StreamFds;
 use podwright_shim_api::{Resize, TerminalSize};
 use serde_json::json;
 
-use crate::world::{World, pipe, process, read_all, shell, wait_for};
-
-/// Reads until a text has come.
-async fn read_until(fd: &OwnedFd, text: &'static str) -> String {
-    let mut file = std::fs::File::from(fd.try_clone().unwrap());
-    tokio::task::spawn_blocking(move || {
-        let (mut all, mut buffer) = (String::new(), [0; 1024]);
-        while !all.contains(text) {
-            let length = file.read(&mut buffer).unwrap();
-            assert_ne!(length, 0, "ended after {all:?}");
-            all.push_str(&String::from_utf8_lossy(&buffer[..length]));
-        }
-        all
-    })
-    .await
-    .unwrap()
-}
+use crate::world::{World, pipe, process, read_all, read_until, shell, wait_for};
 
 fn size(container: &str, exec: &str) -> Resize {
     let size = Some(TerminalSize { columns: 123, rows: 45 });

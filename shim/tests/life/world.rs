@@ -213,6 +213,22 @@ pub(crate) async fn read_all(fd: OwnedFd) -> Vec<u8> {
     .unwrap()
 }
 
+/// Reads until a text has come.
+pub(crate) async fn read_until(fd: &OwnedFd, text: &'static str) -> String {
+    let mut file = fs::File::from(fd.try_clone().unwrap());
+    tokio::task::spawn_blocking(move || {
+        let (mut all, mut buffer) = (String::new(), [0; 1024]);
+        while !all.contains(text) {
+            let length = std::io::Read::read(&mut file, &mut buffer).unwrap();
+            assert_ne!(length, 0, "ended after {all:?}");
+            all.push_str(&String::from_utf8_lossy(&buffer[..length]));
+        }
+        all
+    })
+    .await
+    .unwrap()
+}
+
 pub(crate) fn bytes(path: &Path) -> Vec<u8> {
     path.as_os_str().as_encoded_bytes().to_vec()
 }

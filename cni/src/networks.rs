@@ -171,6 +171,7 @@ impl Networks {
     /// The host's network can not be read or changed.
     pub async fn recover(&self, known: &HashSet<SandboxId>) -> Result<(), CniError> {
         self.shared.plugins.recover(known);
+        self.shared.plugins.first_status().await;
         self.shared.embedded.recover(known).await
     }
 

@@ -136,6 +136,19 @@ impl Plugins {
             .unwrap_or_else(|| Err(format!("CNI network {} was not asked for its STATUS yet", network.name)))
     }
 
+    /// Waits for an answer to STATUS, so that the first pod after a start does not find none; bounded as every query is.
+    pub(crate) async fn first_status(&self) {
+        let Ok(network) = self.inner.dirs.current() else { return };
+        if network.version() < Version::WITH_STATUS {
+            return;
+        }
+        {
+            let mut status = self.inner.status.lock().unwrap_or_else(PoisonError::into_inner);
+            *status = Status { network: Some(Arc::clone(&network)), asking: true, ..Status::default() };
+        }
+        ask_status(Arc::downgrade(&self.inner), network).await;
+    }
+
     /// The network of new pods.
     pub(crate) fn loaded(&self) -> Option<LoadedNetwork> {
         self.inner.dirs.current().ok().map(|network| network.loaded())

@@ -28,7 +28,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let _lock = listener::lock_root(&config.root)?;
     raise_open_files();
 
-    let driver = CgroupDriver::open(config.cgroup.driver, settings::own_cgroup(&config))?;
+    let driver = CgroupDriver::open(config.cgroup.driver)?;
     let images = open_images(&config).await?;
     let networks = Networks::new(settings::networks(&config)).context("cannot open the pod networks")?;
     let shim = shim_binary(&config)?;

@@ -24,14 +24,6 @@ pub(crate) fn instance(config: &Config) -> Option<String> {
     Some(digest.iter().take(INSTANCE_BYTES).map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// The cgroup of the pods that bring none.
-pub(crate) fn own_cgroup(config: &Config) -> String {
-    match instance(config) {
-        None => "/podwright".to_owned(),
-        Some(instance) => format!("/podwright-{instance}"),
-    }
-}
-
 /// Of the engine.
 pub(crate) fn engine(config: &Config) -> EngineConfig {
     EngineConfig {

@@ -13,34 +13,35 @@ use super::whole_text;
 /// Pauses between attempts to remove a cgroup whose processes are being killed: their end is told by no event on v1.
 const PAUSES_MILLIS: [u64; 10] = [1, 2, 5, 10, 20, 50, 100, 200, 400, 800];
 
+/// The cgroup of pods that bring none. One for all daemons of a host: those that are killed leave no more than it.
+const OWN: &str = "/podwright";
+
 /// The driver without systemd.
 #[derive(Debug, Clone)]
 pub(crate) struct Cgroupfs {
     hierarchy: Hierarchy,
-    /// Cgroup for pods that bring none, `/podwright` or `/podwright-<instance>`.
-    own: String,
 }
 
 impl Cgroupfs {
     /// Makes the cgroup for pods that bring none.
-    pub(crate) fn open(hierarchy: Hierarchy, own: String) -> Result<Self, Error> {
-        hierarchy.cgroup(&own)?.create()?;
-        Ok(Self { hierarchy, own })
+    pub(crate) fn open(hierarchy: Hierarchy) -> Result<Self, Error> {
+        hierarchy.cgroup(OWN)?.create()?;
+        Ok(Self { hierarchy })
     }
 
-    /// Removes our own cgroup if no pod is left in it; called at the end of the daemon.
+    /// Removes it again if no pod is left in it, at the end of the daemon. The kernel keeps one that is not empty.
     pub(crate) fn close(&self) {
-        let Ok(own) = self.hierarchy.cgroup(&self.own) else { return };
-        let pods_left = ["memory", "cpu", "pids"].iter().filter_map(|c| own.directory(c)).any(|dir| has_children(&dir));
-        if !pods_left && let Err(error) = own.remove() {
-            tracing::debug!(path = self.own, error = whole_text(&error), "own cgroup not removed");
+        let Ok(own) = self.hierarchy.cgroup(OWN) else { return };
+        let directories = match &self.hierarchy {
+            Hierarchy::V1(mounts) => {
+                mounts.iter().filter_map(|m| m.controllers.first()).filter_map(|c| own.directory(c)).collect()
+            }
+            Hierarchy::V2(_) => Vec::from_iter(own.directory("")),
+        };
+        for directory in directories {
+            let _ = std::fs::remove_dir(directory);
         }
     }
-}
-
-fn has_children(directory: &std::path::Path) -> bool {
-    let Ok(mut entries) = std::fs::read_dir(directory) else { return false };
-    entries.any(|entry| entry.is_ok_and(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())))
 }
 
 /// Kills what is in a cgroup and removes it; tried until its processes are gone.
@@ -69,7 +70,7 @@ pub(crate) fn converted(error: &Error) -> PortError {
 impl Cgroups for Cgroupfs {
     fn pod_parent(&self, parent: &str, sandbox: &SandboxId) -> Result<String, PortError> {
         if parent.is_empty() {
-            return Ok(format!("{}/{sandbox}", self.own));
+            return Ok(format!("{OWN}/{sandbox}"));
         }
         if std::path::Path::new(parent).extension().is_some_and(|kind| kind == "slice") && !parent.starts_with('/') {
             let hint = "configure the same cgroup driver for kubelet and podwrightd";
@@ -92,7 +93,7 @@ impl Cgroups for Cgroupfs {
     }
 
     async fn remove_pod_parent(&self, pod_parent: &str) -> Result<(), PortError> {
-        if pod_parent.strip_prefix(&self.own).is_none_or(|rest| !rest.starts_with('/')) {
+        if pod_parent.strip_prefix(OWN).is_none_or(|rest| !rest.starts_with('/')) {
             return Ok(());
         }
         let cgroup = self.hierarchy.cgroup(pod_parent).map_err(|error| converted(&error))?;

@@ -24,8 +24,8 @@ pub(crate) enum CgroupDriver {
 }
 
 impl CgroupDriver {
-    /// Chooses; `own` is our cgroup for pods that bring none.
-    pub(crate) fn open(choice: CgroupDriverChoice, own: String) -> anyhow::Result<Self> {
+    /// Chooses.
+    pub(crate) fn open(choice: CgroupDriverChoice) -> anyhow::Result<Self> {
         let hierarchy = Hierarchy::detect().context("cannot find the cgroups of this host")?;
         let systemd = match choice {
             CgroupDriverChoice::Auto => hierarchy.is_v2() && Path::new(SYSTEMD_RUNS).is_dir(),
@@ -38,7 +38,7 @@ impl CgroupDriver {
         if systemd {
             return Ok(Self::Systemd(Arc::new(SystemdCgroups::new(hierarchy))));
         }
-        let driver = Cgroupfs::open(hierarchy, own).context("cannot make the cgroup of the pods")?;
+        let driver = Cgroupfs::open(hierarchy).context("cannot make the cgroup of the pods")?;
         Ok(Self::Cgroupfs(Arc::new(driver)))
     }
 

@@ -204,6 +204,18 @@ impl Cri {
         reply.into_inner().status.context("ContainerStatus without status")
     }
 
+    /// Process 1 of a running container, as the host numbers it.
+    ///
+    /// # Errors
+    /// The call failed, or does not tell.
+    pub async fn pid(&mut self, id: &str) -> Result<u32> {
+        let request = ContainerStatusRequest { container_id: id.into(), verbose: true };
+        let info = self.runtime.container_status(request).await.context("ContainerStatus")?.into_inner().info;
+        let info: serde_json::Value = serde_json::from_str(info.get("info").context("no info")?).context("info")?;
+        let pid = info.get("pid").and_then(serde_json::Value::as_u64).context("no pid in info")?;
+        Ok(u32::try_from(pid)?)
+    }
+
     /// Waits for the end of a container.
     ///
     /// # Errors

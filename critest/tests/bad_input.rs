@@ -92,11 +92,11 @@ fn root_bad_containers_are_refused() {
             let error = create_and_start(world, &pod, config).await.err();
             let error = error.with_context(|| format!("{what}: accepted"))?;
             ensure!(!format!("{error:#}").is_empty(), "{what}");
-            before.same_as(&world.daemon.census()?).context(what)?;
+            world.comes_back_to(&before).await.context(what)?;
         }
         let request = CreateContainerRequest { pod_sandbox_id: "0".repeat(64), ..Default::default() };
         ensure!(world.runtime.create_container(request).await.is_err(), "an unknown pod");
-        let exec = ExecSyncRequest { container_id: "../../etc".into(), ..Default::default() };
+        let exec = ExecSyncRequest { container_id: "../../etc".into(), cmd: vec!["true".into()], ..Default::default() };
         ensure!(world.runtime.exec_sync(exec).await.is_err(), "an id that is a path");
         Ok(())
     });
@@ -129,7 +129,7 @@ fn root_bad_starts_leave_nothing_running() {
             let error =
                 create_and_start(world, &pod, config).await.err().with_context(|| format!("{what}: started"))?;
             ensure!(format!("{error:#}").len() > 20, "{what}: {error:#}");
-            before.same_as(&world.daemon.census()?).context(what)?;
+            world.comes_back_to(&before).await.context(what)?;
         }
         // As with other runtimes, a missing source is made as a directory or refused; either way the pod lives on.
         create_and_start(world, &pod, missing).await.ok();
@@ -163,7 +163,7 @@ fn root_hostile_root_file_systems_do_not_lead_out() {
             if world.pull(&reference).await.is_err() {
                 continue;
             }
-            world.count()?;
+            world.count().await?;
             let before = fs::read_dir(&target)?.count();
             let pod = world.run_pod_named(&format!("hostile-{tag}")).await?;
             let config = shell("main", &reference, "sleep 1000");
@@ -182,7 +182,7 @@ fn root_hostile_root_file_systems_do_not_lead_out() {
 #[test]
 fn root_bad_images_are_refused_and_leave_no_file() {
     with_world(async |world| {
-        world.count()?;
+        world.count().await?;
         for (what, reference) in bad_images(world)? {
             let error = world.pull(&reference).await.err().with_context(|| format!("{what}: pulled"))?;
             let text = format!("{error:#}");
@@ -251,7 +251,7 @@ fn bad_images(world: &World) -> Result<Vec<(&'static str, String)>> {
 #[test]
 fn root_registries_that_misbehave_do_not_wedge_a_pull() {
     with_world(async |world| {
-        world.count()?;
+        world.count().await?;
         type Script = fn(&str) -> RawReply;
         let scripts: [(&str, Script); 6] = [
             ("401", |_| RawReply::new("401 Unauthorized", &[], b"")),

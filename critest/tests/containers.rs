@@ -8,7 +8,7 @@ use podwright_cri_api::v1::{
     Capability, ContainerConfig, Device, DnsConfig, Int64Value, KeyValue, LinuxContainerResources, MountPropagation,
     NamespaceMode, SecurityProfile, Signal, UpdateContainerResourcesRequest, security_profile,
 };
-use podwright_critest::{container, linux, mount, shell, with_world};
+use podwright_critest::{Pod, World, container, linux, mount, shell, with_world};
 use podwright_testutil::base;
 use serde_json::json;
 
@@ -34,7 +34,7 @@ fn root_process_and_file_system_are_as_configured() {
         for line in ["nameserver 192.0.2.53", "search cluster.local", "options ndots:5"] {
             ensure!(resolv.contains(line), "{line} is not in {resolv}");
         }
-        ensure!(world.sh(&id, "cat /proc/1/comm").await? == "sh", "process 1 is the container's");
+        ensure!(world.sh(&id, "cat /proc/1/comm").await? == "sleep", "process 1 is the container's");
         ensure!(world.sh(&id, "ls /proc | grep -c '^[0-9]'").await?.parse::<u32>()? < 8, "no foreign process is seen");
         ensure!(world.sh(&id, "ls -l /proc/self/fd | wc -l").await?.parse::<u32>()? <= 5, "no foreign descriptor");
         let mounts = world.sh(&id, "cat /proc/mounts").await?;
@@ -120,7 +120,7 @@ fn root_images_say_what_runs() {
         })?;
         let reference = world.registry.push(&image, "entrypoint", "1")?;
         world.pull(&reference).await?;
-        world.count()?;
+        world.count().await?;
         let pod = world.run_pod_named("entry").await?;
         let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         for (name, command, args, wanted) in [
@@ -148,7 +148,7 @@ fn root_images_say_what_runs() {
 #[test]
 fn root_security_is_what_was_asked_for() {
     with_world(async |world| {
-        let pod = world.run_pod_named("secure").await?;
+        let pod = run_privileged_pod(world, "secure").await?;
         let image = world.image.clone();
         let status = "grep -E '^(CapEff|NoNewPrivs|Seccomp):' /proc/self/status | tr -d '\\t ' | tr '\\n' ' '";
 
@@ -206,9 +206,9 @@ fn root_mounts_and_their_propagation() {
         let shown = volumes.display().to_string();
         world.daemon.host().run(&["mount", "--bind", &shown, &shown])?;
         world.daemon.host().run(&["mount", "--make-shared", &shown])?;
-        world.count()?;
+        world.count().await?;
 
-        let pod = world.run_pod_named("volumes").await?;
+        let pod = run_privileged_pod(world, "volumes").await?;
         let mut config = shell("main", &world.image, "sleep 1000");
         linux(&mut config).1.privileged = true;
         let mut read_only = mount(&volumes.join("plain"), "/read-only");
@@ -375,4 +375,12 @@ fn namespaces(
 ) -> Result<&mut podwright_cri_api::v1::NamespaceOption> {
     let security = config.linux.as_mut().and_then(|linux| linux.security_context.as_mut());
     Ok(security.context("no security context")?.namespace_options.get_or_insert_default())
+}
+
+/// kubelet makes the sandbox privileged when one of its containers is.
+async fn run_privileged_pod(world: &mut World, name: &str) -> Result<Pod> {
+    let mut config = world.pod(name);
+    let security = config.linux.as_mut().and_then(|linux| linux.security_context.as_mut());
+    security.context("no security context")?.privileged = true;
+    world.run_pod(config).await
 }

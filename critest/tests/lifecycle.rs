@@ -3,21 +3,29 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use podwright_cri_api::v1::{ContainerState, ExecSyncRequest, PodSandboxState, ReopenContainerLogRequest};
-use podwright_critest::{container, read_log, shell, with_world};
+use podwright_cri_api::v1::{
+    ContainerState, ExecSyncRequest, NamespaceMode, PodSandboxState, ReopenContainerLogRequest,
+};
+use podwright_critest::{container, linux, read_log, shell, with_world};
 use tonic::Code;
 
 #[test]
 fn root_exit_codes_and_reasons() {
     with_world(async |world| {
-        let pod = world.run_pod_named("ends").await?;
+        // With the pod's processes in one namespace: process 1 of a namespace can not kill itself.
+        let mut config = world.pod("ends");
+        let security = config.linux.as_mut().and_then(|linux| linux.security_context.as_mut());
+        security.context("no security context")?.namespace_options.get_or_insert_default().set_pid(NamespaceMode::Pod);
+        let pod = world.run_pod(config).await?;
         let image = world.image.clone();
         for (name, script, code, reason) in [
             ("zero", "exit 0", 0, "Completed"),
             ("forty-two", "exit 42", 42, "Error"),
             ("signal", "kill -9 $$", 137, "Error"),
         ] {
-            let status = world.run_to_end(&pod, &shell(name, &image, script)).await?;
+            let mut config = shell(name, &image, script);
+            linux(&mut config).1.namespace_options.get_or_insert_default().set_pid(NamespaceMode::Pod);
+            let status = world.run_to_end(&pod, &config).await?;
             ensure!(status.exit_code == code && status.reason == reason, "{name}: {status:?}");
             ensure!(status.finished_at >= status.started_at && status.started_at >= status.created_at, "{status:?}");
         }
@@ -68,10 +76,10 @@ fn root_the_whole_tree_is_killed() {
         let image = world.image.clone();
         let mut config = world.pod("tree");
         let security = config.linux.as_mut().and_then(|linux| linux.security_context.as_mut());
-        security.context("no security context")?.namespace_options.get_or_insert_default().pid = 0;
+        security.context("no security context")?.namespace_options.get_or_insert_default().set_pid(NamespaceMode::Pod);
         let pod = world.run_pod(config).await?;
         let mut config = shell("main", &image, "sleep 1111 & setsid sleep 1112 & echo up; wait");
-        podwright_critest::linux(&mut config).1.namespace_options.get_or_insert_default().pid = 0;
+        linux(&mut config).1.namespace_options.get_or_insert_default().set_pid(NamespaceMode::Pod);
         let id = world.run(&pod, &config).await?;
         world.wait_for_log(&pod, "main", "up").await?;
         world.stop(&id, 1).await?;
@@ -247,7 +255,7 @@ fn root_a_pod_whose_shim_was_killed_can_be_removed() {
     with_world(async |world| {
         let pod = world.run_pod_named("orphan").await?;
         let id = world.run_shell(&pod, "main", "sleep 1000").await?;
-        world.daemon.host().run(&["sh", "-c", &format!("pkill -9 -f 'podwright-shim.*{}'", pod.id)])?;
+        world.daemon.host().run(&["sh", "-c", &format!("pkill -9 -f '[p]odwright-shim.*{}'", pod.id)])?;
         let status = world.wait(&id, 20).await?;
         ensure!(status.exit_code != 0, "{status:?}");
         ensure!(world.pod_status(&pod.id).await?.state() == PodSandboxState::SandboxNotready, "not ready");

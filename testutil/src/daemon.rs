@@ -106,7 +106,7 @@ impl DaemonBuilder {
         fs::write(dir.join("config.toml"), self.config_file(&host)).context("writing the daemon's configuration")?;
         let arguments = self.arguments(&dir)?;
         let process = Process::start(&host, &arguments)?;
-        Ok(Daemon { process: Some(process), arguments, host })
+        Ok(Daemon { process: Some(process), arguments, plugins: self.network == "cni", host })
     }
 
     fn config_file(&self, host: &TestHost) -> String {
@@ -149,6 +149,7 @@ pub struct Daemon {
     // First, so that the daemon ends before its host.
     process: Option<Process>,
     arguments: Vec<String>,
+    plugins: bool,
     host: TestHost,
 }
 
@@ -209,6 +210,12 @@ impl Daemon {
         ensure!(self.process.is_none(), "the daemon runs already");
         self.process = Some(Process::start(&self.host, &self.arguments)?);
         Ok(())
+    }
+
+    /// Whether pods of this daemon leave something of their network behind that the next pods use, as the bridge plugin does.
+    #[must_use]
+    pub fn has_plugins(&self) -> bool {
+        self.plugins
     }
 
     /// A gRPC connection.

@@ -148,7 +148,11 @@ impl Drop for TestHost {
     }
 }
 
-fn in_network_of<T: Send>(pid: u32, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+/// Runs `work` on a thread in the network of a process; sockets made there belong to it.
+///
+/// # Errors
+/// The namespace can not be entered, or `work` failed.
+pub fn in_network_of<T: Send>(pid: u32, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let path = format!("/proc/{pid}/ns/net");
     let namespace = std::fs::File::open(&path).with_context(|| format!("opening {path}"))?;
     let joined = thread::scope(|scope| {

@@ -19,7 +19,7 @@ mod tools;
 pub use census::Census;
 pub use cni::{bridge_conflist, write_bridge_chain};
 pub use daemon::{Daemon, DaemonBuilder};
-pub use host::{Outside, TestHost};
+pub use host::{Outside, TestHost, in_network_of};
 pub use http::{RawReply, RawServer};
 pub use registry::{Registry, RegistryBuilder, RegistryStorage};
 pub use tools::{CgroupDriver, cni_bin_dir, program};

@@ -1,5 +1,7 @@
 //! How fast a pull of 200 MB in six layers is. Prints; asserts nothing. `cargo test --release -- --ignored --nocapture`.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
+
 mod support;
 
 use std::time::Instant;

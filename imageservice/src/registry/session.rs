@@ -74,7 +74,7 @@ impl Session {
         let headers = header(ACCEPT, manifest::ACCEPT);
         let mut pause = self.patience.backoff;
         for attempt in 1.. {
-            let (server, response) = self.from_any(&path, &headers, about, &fits).await?;
+            let (server, response) = self.ask_any(&path, &headers, about, &fits).await?;
             let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
             let content_type = content_type.unwrap_or_default().to_owned();
             match body_bounded(response, self.max_manifest_bytes, self.patience.idle).await {
@@ -95,7 +95,7 @@ impl Session {
         let about = About { step: "fetch blob", object: &object };
         let path = format!("{}/blobs/{digest}", self.path);
         let headers = if offset > 0 { header(RANGE, &format!("bytes={offset}-")) } else { HeaderMap::new() };
-        let (server, response) = self.from_any(&path, &headers, about, &|host| host.can_pull).await?;
+        let (server, response) = self.ask_any(&path, &headers, about, &|host| host.can_pull).await?;
         let is_partial = response.status().as_u16() == 206;
         let starts_at = if is_partial { offset } else { 0 };
         if let Some(length) = response.content_length()
@@ -108,7 +108,7 @@ impl Session {
     }
 
     /// Asks the servers in turn; the last one, the registry itself, gets all the attempts, a mirror one.
-    async fn from_any(
+    async fn ask_any(
         &self,
         path: &str,
         headers: &HeaderMap,

@@ -136,7 +136,7 @@ fn map(value: &[u8]) -> Result<Vec<Segment>, TarError> {
         [] => Vec::new(),
         _ => value.split(|byte| *byte == b',').map(number).collect::<Result<_, _>>()?,
     };
-    if numbers.len() % 2 != 0 {
+    if !numbers.len().is_multiple_of(2) {
         return malformed("a sparse map has an odd count of numbers");
     }
     Ok(numbers

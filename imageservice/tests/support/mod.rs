@@ -3,6 +3,7 @@
 //! Images and the real registry come from podwright-testutil.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod server;
 

@@ -16,12 +16,12 @@ const EXIT_MARK: &str = "PODWRIGHT-VM-EXIT ";
 
 /// Boots and returns the payload's exit code.
 ///
-/// Disks are snapshots: nothing of a run reaches the next one. `la57=off` because Debian 12's qemu emulates five-level
-/// page tables wrongly, and the 6.12 kernel then dies while it scans PCI.
+/// Disks are snapshots: nothing of a run reaches the next one. Debian 12's qemu emulates five-level page tables wrongly (hence
+/// `la57=off`; the 6.12 kernel dies while it scans PCI), and with a thread per processor compares and swaps wrongly now and then.
 pub(super) fn boot(root: &RootImage, payload: &Path, limit_seconds: u64) -> Result<i32> {
     let drive = |path: &Path| format!("file={},if=virtio,format=raw,snapshot=on", path.display());
     let mut qemu = Command::new("qemu-system-x86_64")
-        .args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-smp", "2", "-m", "3G"])
+        .args(["-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "max,la57=off", "-smp", "2", "-m", "3G"])
         .arg("-kernel")
         .arg(&root.kernel)
         .arg("-initrd")

@@ -15,7 +15,7 @@ mod usage;
 
 use std::fs::{DirBuilder, File};
 use std::io::Write as _;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -35,12 +35,12 @@ const MAX_WHOLE_BYTES: u64 = 64 << 20;
 #[derive(Debug)]
 pub(crate) struct Content {
     root: PathBuf,
+    boot_id: String,
     trash_serial: AtomicU64,
 }
 
-/// What is written beside an unpacked layer when it is complete.
+/// The space that an unpacked layer takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub(crate) struct LayerSize {
     /// Bytes on disk.
     pub(crate) bytes: u64,
@@ -48,10 +48,21 @@ pub(crate) struct LayerSize {
     pub(crate) inodes: u64,
 }
 
+/// What is written beside an unpacked layer when it is complete.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LayerMarker {
+    #[serde(flatten)]
+    size: LayerSize,
+    /// The boot in which it was unpacked, until it is synced: after a power cut such a layer is unpacked again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unsynced_since_boot: Option<String>,
+}
+
 impl Content {
     /// Makes the directories and sweeps what was left in progress.
     pub(crate) fn open(root: &Path) -> Result<Self> {
-        let content = Self { root: root.to_owned(), trash_serial: AtomicU64::new(0) };
+        let content = Self { root: root.to_owned(), boot_id: boot_id()?, trash_serial: AtomicU64::new(0) };
         make_directory(root, 0o711)?;
         for name in ["images", "images/blobs", "images/blobs/sha256", "layers", "ingest", "trash"] {
             make_directory(&root.join(name), 0o700)?;
@@ -108,10 +119,15 @@ impl Content {
         }
     }
 
-    /// Writes a small blob whose digest was checked. It is synced with the rest before the image is listed.
+    /// Writes and syncs a small blob whose digest was checked.
     pub(crate) fn write_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
         let partial = self.partial_blob(digest);
-        std::fs::write(&partial, bytes).map_err(|error| ImageError::io("write blob", &partial, error))?;
+        let write = || -> std::io::Result<()> {
+            let mut file = File::create(&partial)?;
+            file.write_all(bytes)?;
+            file.sync_data()
+        };
+        write().map_err(|error| ImageError::io("write blob", &partial, error))?;
         self.publish_blob(digest)
     }
 
@@ -140,11 +156,8 @@ impl Content {
     pub(crate) fn publish_layer(&self, diff_id: &Digest) -> Result<LayerSize> {
         let partial = self.partial_layer(diff_id);
         let size = usage::measure(&partial)?;
-        let marker = partial.join("layer.json");
-        let text = serde_json::to_vec(&size).map_err(|error| {
-            ImageError::new(ErrorKind::Io, "write layer marker", marker.display(), error.to_string())
-        })?;
-        std::fs::write(&marker, text).map_err(|error| ImageError::io("write layer marker", &marker, error))?;
+        let marker = LayerMarker { size, unsynced_since_boot: Some(self.boot_id.clone()) };
+        write_marker(&partial, &marker)?;
         let place = self.layer(diff_id);
         // What is there is incomplete, or it would have been used.
         remove_tree(&place)?;
@@ -152,10 +165,38 @@ impl Content {
         Ok(size)
     }
 
-    /// The size of a complete layer; `None` if it is not there or not complete.
+    /// The size of a complete layer; `None` if it is not there, not complete, or a power cut may have torn it.
     pub(crate) fn complete_layer(&self, diff_id: &Digest) -> Option<LayerSize> {
+        let marker = self.marker(diff_id)?;
+        marker.unsynced_since_boot.is_none_or(|boot_id| boot_id == self.boot_id).then_some(marker.size)
+    }
+
+    fn marker(&self, diff_id: &Digest) -> Option<LayerMarker> {
         let text = std::fs::read(self.layer(diff_id).join("layer.json")).ok()?;
         serde_json::from_slice(&text).ok()
+    }
+
+    /// The inode of a layer that is not synced yet.
+    pub(crate) fn unsynced_layer(&self, diff_id: &Digest) -> Option<u64> {
+        self.marker(diff_id)?.unsynced_since_boot?;
+        std::fs::symlink_metadata(self.layer(diff_id)).ok().map(|metadata| metadata.ino())
+    }
+
+    /// Makes everything on the layers' file system survive a power cut.
+    pub(crate) fn sync_layers(&self) -> Result<()> {
+        let layers = self.root.join("layers");
+        let directory = File::open(&layers).map_err(|error| ImageError::io("open", &layers, error))?;
+        rustix::fs::syncfs(&directory).map_err(|error| ImageError::io("sync file system of", &layers, error))
+    }
+
+    /// Notes that a layer is synced, unless it was removed, or replaced by another, since it had this inode.
+    pub(crate) fn mark_synced(&self, diff_id: &Digest, inode: u64) -> Result<()> {
+        match (self.unsynced_layer(diff_id), self.marker(diff_id)) {
+            (Some(now), Some(marker)) if now == inode => {
+                write_marker(&self.layer(diff_id), &LayerMarker { unsynced_since_boot: None, ..marker })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Removes what an unfinished download or unpacking left.
@@ -201,12 +242,36 @@ impl Content {
         list_directory(&self.root.join("layers"))
     }
 
-    /// Makes everything on the store's file system survive a power cut.
-    pub(crate) fn sync(&self) -> Result<()> {
-        let images = self.images();
-        let directory = File::open(&images).map_err(|error| ImageError::io("open", &images, error))?;
-        rustix::fs::syncfs(&directory).map_err(|error| ImageError::io("sync file system of", &images, error))
+    /// Makes the names of blobs survive a power cut; their content is synced before they get them.
+    pub(crate) fn sync_blob_names(&self) -> Result<()> {
+        for algorithm in [DigestAlgorithm::Sha256, DigestAlgorithm::Sha512] {
+            let path = self.images().join("blobs").join(algorithm.name());
+            match File::open(&path).and_then(|directory| directory.sync_all()) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(ImageError::io("sync", &path, error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
+}
+
+/// Names the time since the kernel started.
+fn boot_id() -> Result<String> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    let text = std::fs::read_to_string(path).map_err(|error| ImageError::io("read boot id", path, error))?;
+    Ok(text.trim().to_owned())
+}
+
+/// Replaces a marker as a whole. Not synced: an older marker only makes a layer be unpacked once more.
+fn write_marker(layer: &Path, marker: &LayerMarker) -> Result<()> {
+    let (path, fresh) = (layer.join("layer.json"), layer.join("layer.new"));
+    let write = || -> std::io::Result<()> {
+        std::fs::write(&fresh, serde_json::to_vec(marker)?)?;
+        std::fs::rename(&fresh, &path)
+    };
+    write().map_err(|error| ImageError::io("write layer marker", &path, error))
 }
 
 /// Removes a tree; one that is not there is no error.

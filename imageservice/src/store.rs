@@ -9,6 +9,7 @@ mod fetch;
 mod load;
 mod locks;
 mod pull;
+mod sync;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,13 +49,14 @@ struct Inner {
 }
 
 impl ImageStore {
-    /// Opens or creates the store below `root`, and sweeps what an earlier process left half done.
+    /// Opens or creates the store below `root`, sweeps what an earlier process left half done, and unpacks again what a power
+    /// cut may have torn.
     ///
     /// # Errors
     /// `Io` and `NoSpace` of the disk, `Corrupt` for an index that can not be read.
     pub async fn open(root: &Path, config: ImageConfig) -> Result<Self> {
         let root = root.to_owned();
-        blocking("open image store", move || {
+        let store = blocking("open image store", move || {
             let content = Content::open(&root)?;
             let catalog = load::load(&content, &config)?;
             Ok(Self {
@@ -69,7 +71,10 @@ impl ImageStore {
                 }),
             })
         })
-        .await
+        .await?;
+        let diff_ids = store.inner.catalog().layers.keys().cloned().collect();
+        store.inner.sync_layers_later(diff_ids);
+        Ok(store)
     }
 
     /// Pulls an image. Dropping the future cancels the pull; what it had begun is cleaned up in the background.

@@ -30,6 +30,7 @@ pub(super) fn store(
     size: u64,
     object: &str,
 ) -> StageResult {
+    let mut written = None;
     let mut intake = Intake { next, hasher: Hasher::new(digest.algorithm()), bytes: 0, size, object };
     match origin {
         Origin::Blob(path) => {
@@ -55,9 +56,15 @@ pub(super) fn store(
                     None => return Err(End::GivenUp),
                 }
             }
+            written = Some((file, path));
         }
     }
-    intake.finish(digest)
+    intake.finish(digest)?;
+    match written {
+        // While other layers are still arriving.
+        Some((file, path)) => file.sync_data().map_err(|error| End::Failed(ImageError::io("sync", &path, error))),
+        None => Ok(()),
+    }
 }
 
 struct Intake<'a> {
@@ -95,6 +102,7 @@ impl Intake<'_> {
     }
 
     fn finish(self, digest: &Digest) -> StageResult {
+        // Dropping the channel to the next stage here lets it end while this one syncs.
         if self.bytes != self.size {
             let cause = format!("it has {} bytes and not the {} of the manifest", self.bytes, self.size);
             return Err(failed(ErrorKind::Corrupt, "verify", self.object, cause));

@@ -6,9 +6,10 @@ use podwright_types::Digest;
 
 use super::catalog::{Catalog, Image, Listing};
 use crate::config::ImageConfig;
-use crate::content::{Content, IndexEntry, read_index, remove_tree, write_index};
+use crate::content::{Content, IndexEntry, LayerSize, read_index, remove_tree, write_index};
 use crate::error::{ErrorKind, ImageError, Result};
-use crate::manifest::{self, ConfigFile, Manifest};
+use crate::layer::{self, LayerJob, Origin};
+use crate::manifest::{self, ConfigFile, Descriptor, Manifest};
 
 /// Deepest nesting of indexes.
 const MAX_NESTING: usize = 4;
@@ -63,16 +64,40 @@ fn listing(content: &Content, catalog: &mut Catalog, entry: IndexEntry, config: 
         blobs.insert(part.digest.clone());
     }
     let mut layers = HashMap::new();
-    for diff_id in config_file.diff_ids() {
-        let size = content.complete_layer(diff_id).ok_or_else(|| {
-            ImageError::new(ErrorKind::Corrupt, "load image", &name, format!("layer {diff_id} is not whole"))
-        })?;
+    for (blob, diff_id) in image.layers.iter().zip(config_file.diff_ids()) {
+        let size = match catalog.layers.get(diff_id).copied().or_else(|| content.complete_layer(diff_id)) {
+            Some(size) => size,
+            None => unpack_again(content, blob, diff_id, config, &name)?,
+        };
         layers.insert(diff_id.clone(), size);
     }
     catalog.layers.extend(layers);
     let image = Image { config: config_file, config_json: String::from_utf8_lossy(&config_json).into_owned() };
     catalog.images.insert(image_id.clone(), image);
     Ok(Listing { entry, image_id, blobs })
+}
+
+/// Makes a layer from its blob, which is verified on the way. Runs on a blocking thread of the runtime.
+fn unpack_again(
+    content: &Content,
+    blob: &Descriptor,
+    diff_id: &Digest,
+    config: &ImageConfig,
+    name: &str,
+) -> Result<LayerSize> {
+    tracing::info!(image = name, layer = %diff_id, "a layer is not whole and is unpacked again");
+    let job = LayerJob {
+        digest: blob.digest.clone(),
+        size: blob.size,
+        unpack: Some((content.begin_layer(diff_id)?, diff_id.clone())),
+        limits: config.limits.clone(),
+        name: name.to_owned(),
+    };
+    let run = layer::run(job, Origin::Blob(content.blob(&blob.digest)));
+    match tokio::runtime::Handle::current().block_on(run) {
+        Ok(()) => content.publish_layer(diff_id),
+        Err(error) => content.discard_partial_layer(diff_id).and(Err(error)),
+    }
 }
 
 /// Collects the indexes on the way from `from` to the chosen manifest. Manifests of other platforms are not on disk.

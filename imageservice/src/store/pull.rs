@@ -191,7 +191,8 @@ impl Pull {
         result
     }
 
-    /// Syncs all parts and puts the image on the list, under its tag and its digest.
+    /// Puts the image on the list, under its tag and its digest. Its blobs are synced; the unpacked layers can be made anew from
+    /// them, so their syncing need not be waited for.
     async fn list(&self, chosen: Chosen, config: ConfigFile, config_json: Vec<u8>) -> Result<PulledImage> {
         let image_id = chosen.image.config.digest.clone();
         let by_digest = self.reference.with_digest(chosen.digest.clone()).canonical();
@@ -199,10 +200,8 @@ impl Pull {
         let parts = chosen.image.layers.iter().map(|layer| layer.digest.clone());
         let texts = chosen.texts.iter().map(|(digest, _)| digest.clone());
         let blobs: BTreeSet<Digest> = parts.chain(texts).chain([image_id.clone()]).collect();
-        if !self.is_all_listed(&blobs) {
-            let inner = Arc::clone(&self.inner);
-            blocking("sync image", move || inner.content.sync()).await?;
-        }
+        let inner = Arc::clone(&self.inner);
+        blocking("sync image", move || inner.content.sync_blob_names()).await?;
         if self.cancelled.is_cancelled() {
             return Err(self.error(ErrorKind::Cancelled, "pull", "it was given up"));
         }
@@ -219,14 +218,10 @@ impl Pull {
             })
             .collect();
         let image = Image { config, config_json: String::from_utf8_lossy(&config_json).into_owned() };
+        let diff_ids = image.config.diff_ids().to_vec();
         self.inner.add(new, &image_id, image).await?;
+        self.inner.sync_layers_later(diff_ids);
         Ok(PulledImage { id: image_id, reference: by_digest })
-    }
-
-    /// Whether every part belongs to a listed image, and so was synced before.
-    fn is_all_listed(&self, blobs: &BTreeSet<Digest>) -> bool {
-        let catalog = self.inner.catalog();
-        blobs.iter().all(|blob| catalog.is_referenced(&Key::Blob(blob.clone())))
     }
 
     fn want(&self, wants: &mut Wants, key: Key) {

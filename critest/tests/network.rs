@@ -36,11 +36,11 @@ async fn reachable(world: &mut World) -> Result<()> {
 
     let other = world.run_pod_named("client").await?;
     let client = world.run(&other, &shell("main", &image, "sleep 1000")).await?;
-    let ask = format!("wget -q -T 5 -O - http://{address}:80/");
+    let ask = format!("timeout 5 wget -q -O - http://{address}:80/");
     ensure!(world.sh(&client, &ask).await? == "served", "pod to pod");
     ensure!(outside.in_network(|| get(Outside::HOST, 8088))?.contains("served"), "outside to the host's port");
     ensure!(get_from_host(world.daemon.host(), "127.0.0.1", 8088)?.contains("served"), "localhost to the host's port");
-    let hairpin = format!("wget -q -T 5 -O - http://{}:8088/", Outside::HOST);
+    let hairpin = format!("timeout 5 wget -q -O - http://{}:8088/", Outside::HOST);
     ensure!(world.sh(&client, &hairpin).await? == "served", "pod to the host's port");
 
     let listener = outside.in_network(|| Ok(TcpListener::bind((Outside::ADDRESS, 9099))?))?;

@@ -19,7 +19,6 @@ pub(crate) fn run(launch: ExecLaunch<'_>, socket: &OwnedFd) -> Result<(), Failur
     if let Some(score) = process.oom_score_adj() {
         child::warn(socket, privileges::set_oom_score(score)?);
     }
-    let null = streams::open_null()?;
     let finish = Finish::prepare(launch.spec, process, &launch.seccomp)?;
     let all = ThreadNameSpaceType::NETWORK
         | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
@@ -30,7 +29,7 @@ pub(crate) fn run(launch: ExecLaunch<'_>, socket: &OwnedFd) -> Result<(), Failur
     let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let root = Root::new(root.step("open", || "the root file system")?);
     match &launch.stdio {
-        Stdio::Fds(fds) => streams::place(fds, &null)?,
+        Stdio::Fds(fds) => streams::place(fds, &root)?,
         Stdio::Terminal => drop(streams::make_terminal(&root, process, socket)?),
     }
     finish.execute(root, process, launch.user_lookup, false, socket)

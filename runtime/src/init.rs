@@ -37,8 +37,7 @@ pub(crate) fn run(launch: Launch<'_>, process: &Process, socket: &OwnedFd) -> Re
     let nothing = Linux::default();
     let linux = launch.spec.linux().as_ref().unwrap_or(&nothing);
     let masked = linux.masked_paths().as_deref().unwrap_or_default();
-    let mut covers = masks::prepare_covers(masked)?;
-    let null = streams::open_null()?;
+    let cover = masks::prepare_cover(masked)?;
     let finish = Finish::prepare(launch.spec, process, &launch.seccomp)?;
     let cgroup_namespace = matches!(launch.namespaces.cgroup, Namespace::New);
     let prepared =
@@ -55,13 +54,13 @@ pub(crate) fn run(launch: Launch<'_>, process: &Process, socket: &OwnedFd) -> Re
         devices::populate(&root, linux.devices().as_deref().unwrap_or_default())?;
     }
     match &launch.stdio {
-        Stdio::Fds(fds) => streams::place(fds, &null)?,
+        Stdio::Fds(fds) => streams::place(fds, &root)?,
         Stdio::Terminal => devices::bind_console(&root, streams::make_terminal(&root, process, socket)?)?,
     }
     // The last directory that may have to be made.
     root.ensure_directory(process.cwd(), Mode::from_raw_mode(0o755))?;
     masks::make_readonly(&root, linux.readonly_paths().as_deref().unwrap_or_default())?;
-    masks::mask(&root, masked, &mut covers)?;
+    masks::mask(&root, masked, cover)?;
     if launch.spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false) {
         let attributes = MountAttributes { set: Change::READONLY.set, ..MountAttributes::default() };
         set_mount_attributes(root.fd(), &attributes).step("make read-only", || "the root file system")?;

@@ -12,46 +12,72 @@ use crate::mounts::{move_onto, new_file_system};
 use crate::options::Change;
 use crate::root::{Root, is_directory};
 
-/// The host's `/dev/null`, to cover files with; opened before the host's paths are gone.
-pub(crate) struct NullDevice(OwnedFd);
+/// A mount to hide paths with. The first path gets it; what is attached can be cloned for the others.
+pub(crate) struct Cover {
+    mount: OwnedFd,
+    is_attached: bool,
+}
 
-impl NullDevice {
-    pub(crate) fn open() -> Result<Self, Failure> {
+impl Cover {
+    /// The host's null device. Only in the mount namespace where it is.
+    fn null() -> Result<Self, Failure> {
         let path = "/dev/null";
+        let what = || path;
         let file = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, rustix::fs::Mode::empty())
-            .step("open", || path)?;
-        let status = fstat(&file).step("look at", || path)?;
+            .step("open", what)?;
+        let status = fstat(&file).step("look at", what)?;
         let is_null =
             FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice && status.st_rdev == makedev(1, 3);
         if !is_null {
             return Err(Failure::because("use", path, "the host has something else than the null device there"));
         }
-        Ok(Self(file))
+        let mount = clone_tree(&file, Path::new(""), false).step("clone the mount of", what)?;
+        let attributes = MountAttributes {
+            // Reading and writing go on; changing mode or owner of the host's own node does not.
+            set: Change::READONLY.set,
+            // Or a mount upon the cover would show up on the host's own null device.
+            propagation: Some(Propagation::Private),
+            ..MountAttributes::default()
+        };
+        set_mount_attributes(&mount, &attributes).step("make private and read-only", what)?;
+        Ok(Self { mount, is_attached: false })
     }
 
-    /// A detached mount of it. Only in the mount namespace that it was opened in.
-    pub(crate) fn detach(&self) -> Result<OwnedFd, Failure> {
-        let what = || "/dev/null";
-        let tree = clone_tree(&self.0, Path::new(""), false).step("clone the mount of", what)?;
-        // Or a mount upon the cover would show up on the host's own null device.
-        let attributes = MountAttributes { propagation: Some(Propagation::Private), ..MountAttributes::default() };
-        set_mount_attributes(&tree, &attributes).step("make private", what)?;
-        Ok(tree)
+    /// A directory that nobody can write to.
+    fn empty_directory() -> Result<Self, Failure> {
+        let data = ["size=4k".to_owned(), "mode=755".to_owned(), "nr_inodes=2".to_owned()];
+        let mount = new_file_system("tmpfs", "tmpfs", &data)?;
+        let attributes = MountAttributes { set: Change::READONLY.set, ..MountAttributes::default() };
+        set_mount_attributes(&mount, &attributes).step("make read-only", || "an empty directory")?;
+        Ok(Self { mount, is_attached: false })
+    }
+
+    fn put_on(&mut self, target: &OwnedFd) -> Result<(), Errno> {
+        if self.is_attached {
+            return move_onto(clone_tree(&self.mount, Path::new(""), false)?, target);
+        }
+        move_onto(&self.mount, target)?;
+        self.is_attached = true;
+        Ok(())
     }
 }
 
-/// Hides what is at `paths`; what is missing needs no hiding. `null` holds a detached mount for each file.
-pub(crate) fn mask(root: &Root, paths: &[String], null: &mut Vec<OwnedFd>) -> Result<(), Failure> {
-    let mut empty: Option<OwnedFd> = None;
+/// What covers files among `paths`, if there are any paths; which of them are files is not known yet.
+pub(crate) fn prepare_cover(paths: &[String]) -> Result<Option<Cover>, Failure> {
+    if paths.is_empty() { Ok(None) } else { Cover::null().map(Some) }
+}
+
+/// Hides what is at `paths`; what is missing needs no hiding. `null` is what files are covered with.
+pub(crate) fn mask(root: &Root, paths: &[String], mut null: Option<Cover>) -> Result<(), Failure> {
+    let mut empty: Option<Cover> = None;
     for path in paths {
         let Some(target) = open(root, path)? else { continue };
-        if is_directory(&target).step("look at", || path)? {
-            let cover = empty_directory(&mut empty)?;
-            move_onto(&cover, &target).step("hide", || path)?;
-        } else {
-            let cover = null.pop().ok_or_else(|| Failure::because("hide", path, "no cover was prepared for it"))?;
-            move_onto(&cover, &target).step("hide", || path)?;
-        }
+        let cover = if is_directory(&target).step("look at", || path)? { &mut empty } else { &mut null };
+        let cover = match cover {
+            Some(cover) => cover,
+            None => cover.insert(Cover::empty_directory()?),
+        };
+        cover.put_on(&target).step("hide", || path)?;
     }
     Ok(())
 }
@@ -74,29 +100,4 @@ fn open(root: &Root, path: &str) -> Result<Option<OwnedFd>, Failure> {
         Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => Ok(None),
         Err(errno) => Err(Failure::errno("open", path, errno)),
     }
-}
-
-/// An empty directory that nobody can write to. The first one is attached, the others are clones of it.
-fn empty_directory(first: &mut Option<OwnedFd>) -> Result<OwnedFd, Failure> {
-    let what = || "an empty directory";
-    if let Some(attached) = first {
-        return clone_tree(attached, Path::new(""), false).step("clone", what);
-    }
-    let data = ["size=4k".to_owned(), "mode=755".to_owned(), "nr_inodes=2".to_owned()];
-    let mount = new_file_system("tmpfs", "tmpfs", &data)?;
-    let attributes = MountAttributes { set: Change::READONLY.set, ..MountAttributes::default() };
-    set_mount_attributes(&mount, &attributes).step("make read-only", what)?;
-    let again = mount.try_clone().step("keep", what)?;
-    *first = Some(again);
-    Ok(mount)
-}
-
-/// Paths that may be files, for which covers are prepared.
-pub(crate) fn prepare_covers(paths: &[String]) -> Result<Vec<OwnedFd>, Failure> {
-    if paths.is_empty() {
-        return Ok(Vec::new());
-    }
-    let null = NullDevice::open()?;
-    // Which of them are files is not known yet; a detached mount costs a few microseconds.
-    paths.iter().map(|_| null.detach()).collect()
 }

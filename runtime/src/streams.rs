@@ -5,7 +5,7 @@ use std::path::Path;
 
 use oci_spec::runtime::Process;
 use podwright_sys::Errno;
-use rustix::fs::{FileType, Gid, Mode, OFlags, Uid, fchown, fstat, fstatfs, major, minor};
+use rustix::fs::{FileType, Gid, OFlags, Uid, fchown, fstat, fstatfs, major, makedev, minor};
 use rustix::process::ioctl_tiocsctty;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
@@ -18,17 +18,30 @@ use crate::root::Root;
 /// `f_type` of devpts.
 const DEVPTS_MAGIC: i64 = 0x1cd1;
 
-/// Opens what stands in for streams that were not given.
-pub(crate) fn open_null() -> Result<OwnedFd, Failure> {
-    rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).step("open", || "/dev/null")
+/// The null device that stands in for streams that were not given. It is the container's own: on the host's, the container
+/// could change mode and owner for everybody.
+fn open_null(root: &Root) -> Result<OwnedFd, Failure> {
+    let path = "/dev/null";
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let null = root.open(Path::new(path), flags).step("open the container's", || path)?;
+    let status = fstat(&null).step("look at the container's", || path)?;
+    let is_null =
+        FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice && status.st_rdev == makedev(1, 3);
+    if !is_null {
+        let reason = "it is not the null device; the container has put something else there";
+        return Err(Failure::because("use the container's", path, reason));
+    }
+    rustix::fs::fcntl_setfl(&null, OFlags::empty()).step("prepare the container's", || path)?;
+    Ok(null)
 }
 
 /// Puts descriptors in place as streams, which outlive the exec.
-pub(crate) fn place(fds: &[Option<OwnedFd>; 3], null: &OwnedFd) -> Result<(), Failure> {
-    let [stdin, stdout, stderr] = fds.each_ref().map(|fd| fd.as_ref().unwrap_or(null));
-    dup2_stdin(stdin).step("place", || "stdin")?;
-    dup2_stdout(stdout).step("place", || "stdout")?;
-    dup2_stderr(stderr).step("place", || "stderr")
+pub(crate) fn place(fds: &[Option<OwnedFd>; 3], root: &Root) -> Result<(), Failure> {
+    let null = if fds.iter().all(Option::is_some) { None } else { Some(open_null(root)?) };
+    let [stdin, stdout, stderr] = fds.each_ref().map(|fd| fd.as_ref().or(null.as_ref()));
+    stdin.map_or(Ok(()), dup2_stdin).step("place", || "stdin")?;
+    stdout.map_or(Ok(()), dup2_stdout).step("place", || "stdout")?;
+    stderr.map_or(Ok(()), dup2_stderr).step("place", || "stderr")
 }
 
 /// Opens a terminal of the container's own devpts, sends its master to the parent and makes it the controlling one.

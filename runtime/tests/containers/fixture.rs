@@ -241,10 +241,10 @@ pub(crate) fn wait(starting: &Starting) -> i32 {
     status.exit_status().unwrap_or_else(|| 128 + status.terminating_signal().unwrap())
 }
 
-const APPLETS: [&str; 34] = [
+const APPLETS: [&str; 35] = [
     "sh", "ls", "cat", "true", "sleep", "id", "mount", "umount", "unshare", "hostname", "mkdir", "readlink", "stat",
     "echo", "touch", "grep", "ps", "mknod", "dd", "pwd", "env", "tty", "wc", "sort", "tr", "awk", "ip", "rm", "chmod",
-    "ulimit", "nproc", "test", "kill", "ln",
+    "chown", "ulimit", "nproc", "test", "kill", "ln",
 ];
 
 const CAPABILITIES: [&str; 14] = [

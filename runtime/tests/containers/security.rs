@@ -3,7 +3,7 @@
 use podwright_runtime::SeccompChoice;
 use serde_json::json;
 
-use crate::fixture::{Fixture, Pid};
+use crate::fixture::{Fixture, Pid, finish, follow, streams};
 use crate::harness::Test;
 
 pub(crate) const TESTS: &[Test] = &[
@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("root_sysctls_of_own_namespaces_only", sysctls_of_own_namespaces_only),
     ("root_limits_hold", limits_hold),
     ("root_host_pids_can_be_shared", host_pids_can_be_shared),
+    ("root_the_null_device_of_the_host_can_not_be_changed", the_null_device_of_the_host_can_not_be_changed),
 ];
 
 fn status(fixture: &mut Fixture, key: &str) -> u64 {
@@ -159,4 +160,26 @@ fn host_pids_can_be_shared() {
     fixture.pid = Pid::Host;
     let own = std::process::id();
     fixture.out(&format!("test -d /proc/{own}"));
+}
+
+/// What covers masked files and stands in for missing streams must not be a handle on the host's own node.
+fn the_null_device_of_the_host_can_not_be_changed() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let before = std::fs::metadata("/dev/null").unwrap();
+    let mut fixture = Fixture::new();
+    let script = "for f in /proc/keys /proc/timer_list /proc/self/fd/0; do chmod 667 $f; chown 7 $f; done; \
+                  cat /proc/keys /proc/timer_list; echo x > /proc/keys; cat; stat -L -c %t:%T /proc/self/fd/0";
+    let started = fixture.sh(script);
+    let sleeper = fixture.sleeper();
+    let output = tempfile::tempfile().unwrap();
+    let args = ["/bin/sh", "-c", "chmod 667 /proc/self/fd/0; chown 7 /proc/self/fd/0; cat"];
+    let mut executed = fixture.exec(sleeper.0.pidfd(), &args, streams(&output));
+    let followed = follow(&mut executed).unwrap();
+    finish(&executed, output, followed);
+    let after = std::fs::metadata("/dev/null").unwrap();
+    let _ = std::fs::set_permissions("/dev/null", before.permissions());
+    let _ = std::os::unix::fs::chown("/dev/null", Some(before.uid()), Some(before.gid()));
+    assert_eq!(after.permissions().mode(), before.permissions().mode(), "{started:?}");
+    assert_eq!(after.uid(), before.uid(), "{started:?}");
+    assert!(started.output.contains("Read-only file system") && started.output.ends_with("1:3\n"), "{started:?}");
 }

@@ -41,8 +41,7 @@ const TO_TEST: &[Need] = &[
 
 /// For guests.
 const FOR_GUESTS: &[Need] = &[
-    need("qemu-system-x86_64", "qemu-system-x86", "emulating a machine with systemd and cgroup v2"),
-    need("debootstrap", "debootstrap", "making the guest's Debian"),
+    need("debootstrap", "debootstrap", "making the guest's Debian, and unpacking qemu"),
     need("mke2fs", "e2fsprogs", "making the guest's disks"),
 ];
 

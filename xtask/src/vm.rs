@@ -1,6 +1,7 @@
 //! `cargo xtask vm`: a Debian with systemd and the unified cgroup hierarchy under qemu's software emulation, and a payload
 //! that runs in it. Owns the root image, the payload disk and the boot; what is tested is up to the payload.
 
+mod emulator;
 mod image;
 mod payload;
 mod qemu;
@@ -47,7 +48,8 @@ pub(crate) fn test(
 fn run(target: &Path, suite: Suite, payload: &Path, limit_seconds: u64) -> Result<()> {
     let root = image::ensure(target, suite).with_context(|| format!("making the root image of {suite:?}"))?;
     let disk = image::pack(payload).with_context(|| format!("packing {} into a disk", payload.display()))?;
-    match qemu::boot(&root, disk.path(), limit_seconds)? {
+    let emulator = emulator::Emulator::ensure(target).context("unpacking the emulator")?;
+    match qemu::boot(&emulator, &root, disk.path(), limit_seconds)? {
         0 => Ok(()),
         code => bail!("the payload in the {suite:?} guest ended with exit code {code}; its output is above"),
     }

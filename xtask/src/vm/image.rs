@@ -63,6 +63,21 @@ pub(super) fn ensure(target: &Path, suite: Suite) -> Result<RootImage> {
     Ok(image)
 }
 
+/// A Debian with some packages in a directory, whole or not at all.
+pub(super) fn debootstrap(dir: &Path, suite: Suite, packages: &str) -> Result<()> {
+    let parent = dir.parent().context("the directory has no parent")?;
+    fs::create_dir_all(parent)?;
+    let work = tempfile::tempdir_in(parent)?;
+    let root = work.path().join("root");
+    bootstrap(&root, suite, packages)?;
+    fs::rename(&root, dir).with_context(|| format!("moving the finished root to {}", dir.display()))
+}
+
+fn bootstrap(root: &Path, suite: Suite, packages: &str) -> Result<()> {
+    let include = format!("--include={packages}");
+    sh(Command::new("debootstrap").args(["--variant=minbase", &include, suite.name()]).arg(root))
+}
+
 /// Builds beside `dir` and renames at the end, so that an interrupted build leaves no half image behind.
 fn build(dir: &Path, suite: Suite) -> Result<()> {
     let parent = dir.parent().context("the image directory has no parent")?;
@@ -70,11 +85,7 @@ fn build(dir: &Path, suite: Suite) -> Result<()> {
     let work = tempfile::tempdir_in(parent)?;
     let root = work.path().join("root");
     println!("vm: making a Debian {} root with debootstrap (once; about a minute)", suite.name());
-    sh(Command::new("debootstrap")
-        .arg("--variant=minbase")
-        .arg(format!("--include={PACKAGES}"))
-        .arg(suite.name())
-        .arg(&root))?;
+    bootstrap(&root, suite, PACKAGES)?;
     configure(&root)?;
     let out = work.path().join("out");
     fs::create_dir(&out)?;

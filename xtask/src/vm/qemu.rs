@@ -2,26 +2,25 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::emulator::Emulator;
 use super::image::RootImage;
 
 /// The guest prints this and the payload's exit code when the payload ends.
 const EXIT_MARK: &str = "PODWRIGHT-VM-EXIT ";
 
-/// Boots and returns the payload's exit code.
-///
-/// Disks are snapshots: nothing of a run reaches the next one. Debian 12's qemu emulates five-level page tables wrongly (hence
-/// `la57=off`; the 6.12 kernel dies while it scans PCI), and with a thread per processor compares and swaps wrongly now and then.
-pub(super) fn boot(root: &RootImage, payload: &Path, limit_seconds: u64) -> Result<i32> {
+/// Boots and returns the payload's exit code. Disks are snapshots: nothing of a run reaches the next one.
+pub(super) fn boot(emulator: &Emulator, root: &RootImage, payload: &Path, limit_seconds: u64) -> Result<i32> {
     let drive = |path: &Path| format!("file={},if=virtio,format=raw,snapshot=on", path.display());
-    let mut qemu = Command::new("qemu-system-x86_64")
-        .args(["-machine", "q35", "-accel", "tcg,thread=single", "-cpu", "max,la57=off", "-smp", "2", "-m", "3G"])
+    let mut qemu = emulator
+        .command()
+        .args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "3G"])
         .arg("-kernel")
         .arg(&root.kernel)
         .arg("-initrd")
@@ -32,7 +31,7 @@ pub(super) fn boot(root: &RootImage, payload: &Path, limit_seconds: u64) -> Resu
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
-        .context("starting qemu-system-x86_64")?;
+        .context("starting qemu")?;
     let console = qemu.stdout.take().context("qemu has no console pipe")?;
     let outcome = watch(console, limit_seconds);
     if outcome.is_err() {

@@ -1,11 +1,11 @@
 //! What every child does alike: its first steps after the clone, and its last before the program.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use oci_spec::runtime::{LinuxSeccomp, Process, Spec};
-use podwright_sys::{make_all_cloexec_from, reset_signals};
+use podwright_sys::{close_all_except, make_all_cloexec_from, reset_signals};
 
 use crate::error::{Failure, Step};
 use crate::filters;
@@ -34,9 +34,14 @@ pub(crate) fn run(socket: &OwnedFd, part: impl FnOnce() -> Result<(), Failure>) 
     podwright_sys::exit_now(1)
 }
 
-/// A session of its own, default signals, and a place in its cgroup.
-pub(crate) fn begin(socket: &OwnedFd, cgroup: CgroupEntry<'_>) -> Result<(), Failure> {
+/// No descriptor of the parent but those of `keep`, a session of its own, default signals, and a place in its cgroup.
+///
+/// A child that hangs on a dead mount lives for ever; it must not hold the parent's sockets open, nor show them to a container
+/// that it has joined.
+pub(crate) fn begin(socket: &OwnedFd, cgroup: CgroupEntry<'_>, keep: &[BorrowedFd<'_>]) -> Result<(), Failure> {
     let what = || "the process";
+    let keep: Vec<BorrowedFd<'_>> = keep.iter().copied().chain([socket.as_fd()]).collect();
+    close_all_except(&keep).step("close the parent's descriptors in", what)?;
     reset_signals().step("reset the signals of", what)?;
     rustix::process::setsid().step("make a session for", what)?;
     match cgroup {

@@ -15,7 +15,7 @@ use crate::{privileges, streams};
 /// The whole way. Returns only with a failure.
 pub(crate) fn run(launch: ExecLaunch<'_>, socket: &OwnedFd) -> Result<(), Failure> {
     let process = launch.process;
-    child::begin(socket, launch.cgroup)?;
+    child::begin(socket, launch.cgroup, &launch.descriptors())?;
     if let Some(score) = process.oom_score_adj() {
         child::warn(socket, privileges::set_oom_score(score)?);
     }

@@ -29,7 +29,7 @@ use crate::{devices, masks, mounts, privileges, rootfs, streams};
 
 /// The whole way. Returns only with a failure.
 pub(crate) fn run(launch: Launch<'_>, process: &Process, socket: &OwnedFd) -> Result<(), Failure> {
-    child::begin(socket, launch.cgroup)?;
+    child::begin(socket, launch.cgroup, &launch.descriptors())?;
     umask(Mode::empty());
     if let Some(score) = process.oom_score_adj() {
         child::warn(socket, privileges::set_oom_score(score)?);

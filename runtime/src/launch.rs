@@ -1,7 +1,7 @@
 //! What a caller asks for: a container, a process beside it, the namespaces of a pod.
 
 use std::collections::BTreeMap;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use oci_spec::runtime::{Process, Spec};
@@ -69,6 +69,15 @@ pub enum Stdio {
     Terminal,
 }
 
+impl Stdio {
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        match self {
+            Self::Fds(fds) => fds.iter().flatten().map(AsFd::as_fd).collect(),
+            Self::Terminal => Vec::new(),
+        }
+    }
+}
+
 /// The cgroup that a process starts in.
 #[derive(Debug, Clone, Copy)]
 pub enum CgroupEntry<'a> {
@@ -123,6 +132,21 @@ pub struct Launch<'a> {
     pub user_lookup: UserLookup,
 }
 
+impl Launch<'_> {
+    /// All descriptors that it names.
+    pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        let of = &self.namespaces;
+        let joined =
+            [of.network, of.ipc, of.uts, of.pid, of.user, of.cgroup].into_iter().filter_map(
+                |namespace| match namespace {
+                    Namespace::Join(fd) => Some(fd),
+                    Namespace::Host | Namespace::New => None,
+                },
+            );
+        joined.chain(self.given_mounts.values().copied()).chain(self.stdio.descriptors()).collect()
+    }
+}
+
 /// A process that is to run in a container.
 #[derive(Debug)]
 pub struct ExecLaunch<'a> {
@@ -140,6 +164,13 @@ pub struct ExecLaunch<'a> {
     pub seccomp: SeccompChoice,
     /// Look-up of groups.
     pub user_lookup: UserLookup,
+}
+
+impl ExecLaunch<'_> {
+    /// All descriptors that it names.
+    pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.stdio.descriptors().into_iter().chain([self.init]).collect()
+    }
 }
 
 /// The namespaces that the containers of a pod share.

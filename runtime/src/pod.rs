@@ -102,11 +102,13 @@ fn pause(
     socket: &OwnedFd,
 ) -> Result<(), Failure> {
     let what = || "the pause process";
-    child::begin(socket, cgroup)?;
+    let shared: Vec<BorrowedFd<'_>> =
+        [&namespaces.network, &namespaces.ipc, &namespaces.uts].into_iter().flatten().map(AsFd::as_fd).collect();
+    child::begin(socket, cgroup, &shared)?;
     if let Some(score) = oom_score_adj {
         child::warn(socket, privileges::set_oom_score(score)?);
     }
-    for namespace in [&namespaces.network, &namespaces.ipc, &namespaces.uts].into_iter().flatten() {
+    for namespace in shared {
         join_namespace(namespace).step("join a namespace for", what)?;
     }
     rustix::thread::set_name(c"pause").step("name", what)?;

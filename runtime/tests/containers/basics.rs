@@ -187,6 +187,7 @@ fn waits_to_be_released() {
     use podwright_runtime::{CgroupEntry, Launch, Namespace, RootfsMethod, SeccompChoice, UserLookup, spawn};
     let fixture = Fixture::new();
     let spec = serde_json::from_value(fixture.spec.clone()).unwrap();
+    let of_the_parent = [std::fs::File::open("/").unwrap(), tempfile::tempfile().unwrap()];
     let mut starting = spawn(Launch {
         spec: &spec,
         rootfs: &fixture.plan,
@@ -203,6 +204,10 @@ fn waits_to_be_released() {
     poll(&mut [PollFd::new(&starting, PollFlags::IN)], None).unwrap();
     assert!(matches!(starting.on_readable().unwrap(), Progress::Waiting));
     assert!(matches!(starting.on_readable().unwrap(), Progress::Pending));
+    // As long as it waits, be it for ever, it holds its streams and its socket and nothing of its parent.
+    let held = std::fs::read_dir(format!("/proc/{}/fd", starting.pid().as_raw_nonzero())).unwrap().count();
+    assert_eq!(held, 4);
+    drop(of_the_parent);
     starting.release().unwrap();
     follow(&mut starting).unwrap();
     assert_eq!(wait(&starting), 0);

@@ -79,7 +79,7 @@ async fn answers_of_refusal_are_told_apart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn silence_and_noise_end_in_time() {
-    let test = TestStore::new().await;
+    let test = TestStore::impatient().await;
     let start = Instant::now();
     let silent = Server::start(|_| Answer::Hang(Vec::new()));
     assert_eq!(refused(&test, &format!("{}/x:v1", silent.address), None).await.kind(), ErrorKind::RegistryUnavailable);
@@ -92,7 +92,7 @@ async fn silence_and_noise_end_in_time() {
     assert_eq!(refused(&test, &format!("{}/x:v1", noisy.address), None).await.kind(), ErrorKind::RegistryUnavailable);
     let error = refused(&test, "127.0.0.1:1/x:v1", None).await;
     assert_eq!(error.kind(), ErrorKind::RegistryUnavailable);
-    assert!(start.elapsed() < Duration::from_secs(20));
+    assert!(start.elapsed() < Duration::from_secs(60));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,7 +138,7 @@ async fn lies_about_blobs_are_found() {
     ];
     for (position, (lie, kind)) in lies.into_iter().enumerate() {
         for about_config in [false, true] {
-            let test = TestStore::new().await;
+            let test = TestStore::impatient().await;
             let image = image(&[1; 50_000]);
             let served = image.clone();
             let server = Server::start(move |asked| {

@@ -27,15 +27,24 @@ impl TestStore {
         Self::with(|_| {}).await
     }
 
-    /// Changes the configuration, which is one for impatient tests.
+    /// One that does not wait for a silent registry.
+    pub async fn impatient() -> Self {
+        Self::with(|config| {
+            config.patience.response = Duration::from_millis(600);
+            config.patience.idle = Duration::from_millis(600);
+        })
+        .await
+    }
+
+    /// Changes the configuration of the tests.
     pub async fn with(change: impl FnOnce(&mut ImageConfig)) -> Self {
         let dir = tempfile::Builder::new().prefix("pwt-images-").tempdir().unwrap();
         let mut config = ImageConfig {
             hosts_dir: Some(dir.path().join("certs.d")),
             patience: Patience {
                 connect: Duration::from_secs(5),
-                response: Duration::from_millis(600),
-                idle: Duration::from_millis(600),
+                response: Duration::from_secs(20),
+                idle: Duration::from_secs(20),
                 attempts: 3,
                 backoff: Duration::from_millis(5),
                 backoff_max: Duration::from_millis(1500),

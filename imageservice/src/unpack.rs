@@ -51,8 +51,9 @@ impl<T> During<T> for rustix::io::Result<T> {
     }
 }
 
-/// Unpacks a whole archive into `directory`, which exists and is empty. `name` is for errors.
-pub(crate) fn unpack(archive: impl BufRead, directory: &Path, limits: &Limits, name: &str) -> Result<()> {
+/// Unpacks a whole archive into `directory`, which exists and is empty. `name` is for errors. Returns the directories that the
+/// archive implies and does not describe.
+pub(crate) fn unpack(archive: impl BufRead, directory: &Path, limits: &Limits, name: &str) -> Result<Vec<Vec<u8>>> {
     let root = LayerRoot::open(directory).map_err(|errno| ImageError::io("open layer directory", directory, errno))?;
     let mut unpacker = Unpacker { root, directory_times: Vec::new(), devices: 0, limits };
     let mut reader = Reader::new(archive);
@@ -69,7 +70,7 @@ pub(crate) fn unpack(archive: impl BufRead, directory: &Path, limits: &Limits, n
     }
     reader.drain().map_err(|error| explain(Failure::Archive(error), b"", name))?;
     unpacker.set_directory_times();
-    Ok(())
+    Ok(unpacker.root.implied.into_iter().collect())
 }
 
 fn explain(failure: Failure, path: &[u8], name: &str) -> ImageError {
@@ -184,6 +185,7 @@ impl Unpacker<'_> {
         let made = rustix::fs::openat(parent, name, root::DIRECTORY, Mode::empty()).during("open directory")?;
         attributes::of_file(made.as_fd(), entry)?;
         let path = names::join(directory, name);
+        self.root.implied.remove(&path);
         self.directory_times.push((path, attributes::times(entry)));
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The layer's directory as a root that no path leaves.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -34,13 +35,15 @@ pub(super) struct LayerRoot {
     root_depth: usize,
     /// The last directory worked in: archives list a directory's entries together.
     last: Option<(Vec<u8>, OwnedFd)>,
+    /// Directories that were made on the way to an entry, and that no entry has described since.
+    pub(super) implied: BTreeSet<Vec<u8>>,
 }
 
 impl LayerRoot {
     pub(super) fn open(directory: &Path) -> rustix::io::Result<Self> {
         let root = rustix::fs::open(directory, PLACE | OFlags::NOFOLLOW, Mode::empty())?;
         let root_depth = depth(root.as_fd())?;
-        Ok(Self { root, root_depth, last: None })
+        Ok(Self { root, root_depth, last: None, implied: BTreeSet::new() })
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -83,7 +86,7 @@ impl LayerRoot {
         Ok(found)
     }
 
-    fn make_all(&self, path: &[u8]) -> Step<OwnedFd> {
+    fn make_all(&mut self, path: &[u8]) -> Step<OwnedFd> {
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at).chain([path.len()]);
         let mut parent = self.find(b"").during("open directory")?;
         let mut start = 0;
@@ -100,7 +103,7 @@ impl LayerRoot {
         Ok(parent)
     }
 
-    fn make_one(&self, parent: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Step<OwnedFd> {
+    fn make_one(&mut self, parent: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Step<OwnedFd> {
         let mut is_opaque = false;
         match existing(parent, name)? {
             Existing::Nothing => {}
@@ -118,6 +121,8 @@ impl LayerRoot {
         rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755)).during("set mode")?;
         if is_opaque {
             make_opaque(parent, name)?;
+        } else {
+            self.implied.insert(path.to_vec());
         }
         self.find(path).during("open directory")
     }

@@ -83,6 +83,20 @@ impl TestStore {
     }
 }
 
+impl Drop for TestStore {
+    fn drop(&mut self) {
+        // The store may be marking layers as synced still, into a directory that is being emptied.
+        for _ in 0..500 {
+            match std::fs::remove_dir_all(self.dir.path()) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                _ => return,
+            }
+        }
+    }
+}
+
 fn walk(root: &Path, dir: &Path, all: &mut BTreeMap<String, (u32, u64)>) {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();

@@ -44,7 +44,7 @@ async fn reachable(world: &mut World) -> Result<()> {
     ensure!(world.sh(&client, &hairpin).await? == "served", "pod to the host's port");
 
     let listener = outside.in_network(|| Ok(TcpListener::bind((Outside::ADDRESS, 9099))?))?;
-    world.sh(&client, &format!("echo hi | nc -w 3 {} 9099", Outside::ADDRESS)).await?;
+    world.sh(&client, &format!("(echo hi | timeout 5 nc {} 9099) >/dev/null 2>&1 &", Outside::ADDRESS)).await?;
     let peer = listener.accept()?.1.ip().to_string();
     ensure!(peer == Outside::HOST, "pods go out under the host's address, not {peer}");
 

@@ -19,6 +19,7 @@ mod options;
 mod pod;
 mod privileges;
 mod program;
+mod propagation;
 mod root;
 mod rootfs;
 pub mod seccomp;

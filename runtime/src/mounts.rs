@@ -15,6 +15,7 @@ use rustix::mount::{
 
 use crate::error::{Failure, Step};
 use crate::options::{self, Options};
+use crate::propagation;
 use crate::root::{self, Root};
 
 pub(crate) mod cgroup;
@@ -74,6 +75,10 @@ fn prepare_one<'a>(
     if matches!(kind, "bind" | "rbind" | "none" | "") && options.bind.is_none() {
         options.bind = Some(kind == "rbind");
     }
+    if let (Some(_), Some(word)) = (options.bind, options.data.first()) {
+        let reason = format!("{word:?} is no option of a bind mount that is known here; leave it out");
+        return Err(Failure::because("bind", destination.display(), reason));
+    }
     let source = match options.bind {
         Some(recursive) => Source::Tree(bind_source(mount, given, recursive, &options)?),
         None if matches!(kind, "cgroup" | "cgroup2") => Source::Cgroup(cgroup::prepare(own_cgroup_namespace)?),
@@ -97,7 +102,10 @@ fn bind_source(
     })?;
     let tree = match given.get(source) {
         Some(fd) => fd.try_clone_to_owned().step("use the given mount for", || destination.display())?,
-        None => clone_tree(CWD, source, recursive).step("open the source of a mount,", || source.display())?,
+        None => {
+            options.propagation.map_or(Ok(()), |(wanted, _)| propagation::check(source, wanted))?;
+            clone_tree(CWD, source, recursive).step("open the source of a mount,", || source.display())?
+        }
     };
     // A clone is a peer of its source where that is shared; whoever did not ask for that gets a private one.
     let propagation = options.propagation.unwrap_or((Propagation::Private, true));

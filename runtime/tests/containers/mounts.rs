@@ -13,6 +13,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("root_binds_of_files_and_directories", binds_of_files_and_directories),
     ("root_recursive_readonly_covers_submounts", recursive_readonly_covers_submounts),
     ("root_propagation_is_as_asked", propagation_is_as_asked),
+    ("root_what_a_mount_can_not_do_is_an_error", what_a_mount_can_not_do_is_an_error),
     ("root_paths_are_masked_and_readonly", paths_are_masked_and_readonly),
     ("root_readonly_rootfs", readonly_rootfs),
     ("root_cgroups_are_shown", cgroups_are_shown),
@@ -124,6 +125,24 @@ fn propagation_is_as_asked() {
     }
     fixture.out("mkdir -p /shared/in && mount -t tmpfs none /shared/in && test -d /slave/in");
     assert!(mountinfo().contains("/volume/in "));
+}
+
+fn what_a_mount_can_not_do_is_an_error() {
+    let mut fixture = Fixture::new();
+    let volume = fixture.top.path().join("volume");
+    std::fs::create_dir(&volume).unwrap();
+    private_tmpfs(&volume, rustix::mount::MountPropagationFlags::PRIVATE);
+    for (word, told) in [
+        ("rshared", "not shared"),
+        ("rslave", "not shared"),
+        ("ridmap", "\"ridmap\" is no option"),
+        ("size=5", "\"size=5\" is no option"),
+    ] {
+        fixture.bind(&volume, "/data", &[word]);
+        let failure = fixture.run().unwrap_err();
+        assert!(failure.text.contains(told) && failure.text.contains("/"), "{word}: {failure}");
+        fixture.spec["mounts"].as_array_mut().unwrap().pop();
+    }
 }
 
 fn paths_are_masked_and_readonly() {

@@ -31,7 +31,7 @@ use crate::error::CniError;
 use crate::files;
 use crate::host::{Host, HostNet, kernel};
 use crate::nft::Change;
-use crate::request::{PodNetwork, PodRequest, PortMapping};
+use crate::request::{PodNetwork, PodRequest, PortMapping, Protocol};
 use book::{Book, Phase};
 use lease::{Lease, Pools};
 
@@ -243,6 +243,7 @@ impl Inner {
             book.insert(lease.clone());
         }
         self.change_table(net, rules::elements(&lease).into_iter().map(Change::AddElement).collect())?;
+        forget_flows(net, &lease);
         self.book().set_phase(&lease.sandbox, Phase::Connected);
         Ok(lease)
     }
@@ -304,6 +305,7 @@ impl Inner {
                 self.book().set_phase(sandbox, phase);
                 return Err(error);
             }
+            forget_flows(net, &lease);
             self.book().free_ports(sandbox);
         }
         links::link_exists(&net.route, &lease.link).map(|exists| !exists)
@@ -381,6 +383,17 @@ impl Inner {
         }
         self.book().base = None;
         self.ensure_base(net)
+    }
+}
+
+/// Makes flows to the pod's UDP host ports begin anew: those of the port's last pod, or of none.
+fn forget_flows(net: &HostNet, lease: &Lease) {
+    let udp = lease.port_mappings.iter().filter(|mapping| mapping.protocol == Protocol::Udp);
+    let ports: Vec<u16> = udp.map(|mapping| mapping.host_port).collect();
+    if !ports.is_empty()
+        && let Err(error) = net.conntrack.forget_udp(&ports)
+    {
+        tracing::warn!(sandbox = %lease.sandbox, %error, "old UDP flows to its host ports may go astray");
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::mpsc;
 use rustix::thread::LinkNameSpaceType;
 use tokio::sync::oneshot;
 
+use crate::conntrack::ConntrackSocket;
 use crate::error::CniError;
 use crate::netlink::RouteSocket;
 use crate::nft::NftSocket;
@@ -28,6 +29,8 @@ pub(crate) struct HostNet {
     pub(crate) route: RouteSocket,
     /// nf_tables.
     pub(crate) nft: NftSocket,
+    /// Flows.
+    pub(crate) conntrack: ConntrackSocket,
     home: File,
 }
 
@@ -69,7 +72,12 @@ impl Host {
 
 impl HostNet {
     fn open() -> io::Result<Self> {
-        Ok(Self { route: RouteSocket::open()?, nft: NftSocket::open()?, home: File::open("/proc/thread-self/ns/net")? })
+        Ok(Self {
+            route: RouteSocket::open()?,
+            nft: NftSocket::open()?,
+            conntrack: ConntrackSocket::open()?,
+            home: File::open("/proc/thread-self/ns/net")?,
+        })
     }
 
     /// Opens a socket inside of another network namespace; the socket keeps belonging to it.

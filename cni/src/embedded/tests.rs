@@ -195,11 +195,12 @@ async fn root_host_ports_lead_in_from_everywhere() {
     let (_, peer) = server.recv_from(&mut buffer).unwrap();
     server.send_to(b"answer", peer).unwrap();
     assert_eq!(client.recv_from(&mut buffer).unwrap(), (6, "192.0.2.1:18053".parse().unwrap()));
+    drop(server);
 
     // The port is taken, and free again after the pod.
     let three = netns("three");
     let mut third = request(3, NetworkKind::Embedded, Some(Arc::clone(&three)));
-    third.port_mappings = vec![host_port(Protocol::Tcp, 18080, 80, None)];
+    third.port_mappings = vec![host_port(Protocol::Tcp, 18080, 80, None), host_port(Protocol::Udp, 18053, 53, None)];
     let taken = networks.setup(&third).await.unwrap_err().to_string();
     assert!(taken.contains("18080/tcp") && taken.contains(first.sandbox.as_str()), "{taken}");
     networks.teardown(&first).await.unwrap();
@@ -208,6 +209,11 @@ async fn root_host_ports_lead_in_from_everywhere() {
     assert_ne!(c[0], a[0]);
     let listener = listen(&three, "[::]:80");
     talk(Some(&world), "192.0.2.1:18080", &listener).unwrap();
+    // The client that spoke to the first pod reaches the new one, from the same port.
+    let server = inside(&three, || UdpSocket::bind("0.0.0.0:53").unwrap());
+    server.set_read_timeout(Some(WAIT)).unwrap();
+    client.send_to(b"again", "192.0.2.1:18053").unwrap();
+    assert_eq!(server.recv_from(&mut buffer).unwrap().0, 5);
 
     for request in [&second, &third] {
         networks.teardown(request).await.unwrap();

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NetworkMode {
-    /// Embedded until a client sends UpdateRuntimeConfig, plugins from then on.
+    /// Embedded until a client sends UpdateRuntimeConfig with a pod CIDR, plugins from then on.
     #[default]
     Auto,
     /// Always the embedded network.

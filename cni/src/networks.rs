@@ -139,7 +139,8 @@ impl Networks {
     }
 
     /// Takes note of a client's UpdateRuntimeConfig: in mode auto new pods use plugins from now on, and the embedded network
-    /// takes its addresses from `pod_cidrs` if there are any. Returns at once for what is known already.
+    /// takes its addresses from `pod_cidrs`. Without any this is no news, as in containerd: kubelet speaks when its node has got
+    /// a range. Returns at once for what is known already.
     ///
     /// # Errors
     /// A range that can not be read, or the note can not be kept.
@@ -154,7 +155,7 @@ impl Networks {
         let pod_cidrs =
             pod_cidrs.iter().filter(|text| !text.trim().is_empty()).map(parse).collect::<Result<Vec<_>, _>>()?;
         let cluster = Cluster { configured: true, pod_cidrs };
-        if *self.cluster() == cluster {
+        if cluster.pod_cidrs.is_empty() || *self.cluster() == cluster {
             return Ok(());
         }
         files::write(&cluster_path(&self.shared.config.state_dir), &cluster, true)?;

@@ -63,8 +63,9 @@ struct Inner {
     status: Mutex<Status>,
     /// One operation at a time for each sandbox.
     busy: Mutex<HashMap<SandboxId, Arc<tokio::sync::Mutex<()>>>>,
-    /// Written by GC, which must not see an attachment half made.
-    changing: RwLock<()>,
+    /// Read while an attachment is recorded, written by GC: no plugin runs ADD that GC does not know of. Never held over a
+    /// pod's plugins, so that one that hangs holds up nobody else.
+    recording: RwLock<()>,
 }
 
 /// The last answer to STATUS.
@@ -95,7 +96,7 @@ impl Plugins {
             spoken: Spoken::default(),
             status: Mutex::default(),
             busy: Mutex::default(),
-            changing: RwLock::new(()),
+            recording: RwLock::new(()),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -165,7 +166,6 @@ impl Plugins {
         let sandbox = &request.sandbox;
         let busy = inner.busy(sandbox);
         let _turn = busy.lock().await;
-        let _change = inner.changing.read().await;
         let path = inner.path(sandbox);
         if let Some(recorded) = files::read::<Attachment>(&path)? {
             if let (true, Some(result)) = (recorded.complete, &recorded.result) {
@@ -175,7 +175,10 @@ impl Plugins {
         }
         let mut attachment = inner.plan(request).await?;
         inner.loopback_up(request).await?;
-        files::write(&path, &attachment, true)?;
+        {
+            let _recording = inner.recording.read().await;
+            files::write(&path, &attachment, true)?;
+        }
         let added = attachment.add(&inner.runner).await;
         let network = match (added, &attachment.result) {
             (Ok(()), Some(result)) => pod_network(&attachment, result),
@@ -275,7 +278,6 @@ impl Inner {
     async fn delete(&self, sandbox: &SandboxId) -> Result<(), CniError> {
         let busy = self.busy(sandbox);
         let _turn = busy.lock().await;
-        let _change = self.changing.read().await;
         let path = self.path(sandbox);
         let Some(attachment) = files::read::<Attachment>(&path)? else { return Ok(()) };
         attachment.delete(&self.runner).await?;
@@ -301,7 +303,7 @@ impl Inner {
         }
         let version = self.spoken.choose(&network, &self.runner).await;
         if version.parse::<Version>().is_ok_and(|version| version >= Version::WITH_STATUS) {
-            let _alone = self.changing.write().await;
+            let _alone = self.recording.write().await;
             let valid: Vec<String> = self.holders().iter().map(ToString::to_string).collect();
             if let Err(error) = queries::collect(&network, &version, &valid, &self.runner).await {
                 tracing::warn!(network = %network.name, error = %error, "CNI GC failed");

@@ -274,6 +274,36 @@ async fn root_del_is_repeated_until_it_succeeds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn root_a_pod_that_hangs_holds_up_neither_gc_nor_others() {
+    if !in_own_host("plugins::tests::root_a_pod_that_hangs_holds_up_neither_gc_nor_others") {
+        return;
+    }
+    let site = Site::new();
+    let (hung, other) = (netns("hung"), netns("other"));
+    let (first, second) = (pod(1, "hung", &hung), pod(2, "other", &other));
+    site.script("a", &format!("[ \"$CNI_COMMAND $CNI_CONTAINERID\" != 'ADD {}' ] || sleep 300\n{GOOD}", first.sandbox));
+    site.conflist(&json!({"cniVersion": "1.1.0", "name": "n", "plugins": [{"type": "a"}]}));
+    let networks = site.networks();
+    let adding = tokio::spawn({
+        let (networks, first) = (networks.clone(), first.clone());
+        async move { networks.setup(&first).await }
+    });
+    let wait_for = async |command: &str| {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !site.commands("a").contains(&command.to_owned()) {
+            assert!(Instant::now() < deadline, "{:?}", site.log("a"));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    wait_for("ADD").await;
+    networks.recover(&HashSet::from([first.sandbox.clone()])).await.unwrap();
+    wait_for("GC").await;
+    assert!(site.log("a").iter().any(|line| line.starts_with("GC") && line.contains(first.sandbox.as_str())));
+    tokio::time::timeout(Duration::from_secs(10), networks.setup(&second)).await.unwrap().unwrap();
+    adding.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn root_ready_asks_plugins_of_1_1() {
     if !in_own_host("plugins::tests::root_ready_asks_plugins_of_1_1") {
         return;
@@ -312,6 +342,8 @@ async fn auto_mode_switches_when_a_cluster_speaks() {
     assert_eq!(networks.kind_for_new_pods(), NetworkKind::Embedded);
     networks.ready().unwrap();
     networks.set_pod_cidrs(&[]).await.unwrap();
+    assert_eq!(networks.kind_for_new_pods(), NetworkKind::Embedded, "no range, no news");
+    networks.set_pod_cidrs(&["10.244.0.0/24".to_owned()]).await.unwrap();
     assert_eq!(networks.kind_for_new_pods(), NetworkKind::Cni);
     assert!(networks.ready().is_err());
     drop(networks);

@@ -7,6 +7,8 @@
 //!
 //! Without a terminal a process has the daemon's own pipes as its streams. With one, a writer copies between it and them.
 
+mod placement;
+
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -114,16 +116,17 @@ impl Server {
 
         let container = self.containers.iter().find(|container| container.id == request.container);
         let container = container.ok_or_else(|| not_found(step, &request.container))?;
-        let init = running_init(container)
+        let (init, pid) = running_init(container)
             .ok_or_else(|| Failure::new(FailureKind::Busy, step, &request.container, "the container does not run"))?;
         let (writer, stdio, placeholders) = exec_streams(&process, client)
             .map_err(|error| Failure::of("make the streams of an exec in", &request.container, &error.into()))?;
+        let cgroup = placement::cgroup_beside(pid, &container.cgroup);
         let launch = ExecLaunch {
             init: std::os::fd::AsFd::as_fd(init),
             spec: &Spec::default(),
             process: &process,
             stdio,
-            cgroup: CgroupEntry::Join(&container.cgroup),
+            cgroup: CgroupEntry::Join(&cgroup),
             seccomp,
             user_lookup: UserLookup { merge_groups: false },
         };
@@ -302,8 +305,11 @@ fn join(exec: &mut Exec, asker: Asker) -> Result<Outcome, Failure> {
     }
 }
 
-fn running_init(container: &Container) -> Option<&OwnedFd> {
-    container.init.as_ref().filter(|_| matches!(container.phase, Phase::Running(_)))
+fn running_init(container: &Container) -> Option<(&OwnedFd, i32)> {
+    match (&container.init, &container.phase) {
+        (Some(init), Phase::Running(started)) => Some((init, started.pid)),
+        _ => None,
+    }
 }
 
 /// The writer, the streams of the process, and what keeps the writer waiting for its terminal.

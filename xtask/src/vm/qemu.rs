@@ -15,6 +15,10 @@ use super::image::RootImage;
 /// The guest prints this and the payload's exit code when the payload ends.
 const EXIT_MARK: &str = "PODWRIGHT-VM-EXIT ";
 
+/// No getty on the console: it would hang up the payload, which writes there.
+const KERNEL_ARGUMENTS: &str =
+    "root=/dev/vda rw console=ttyS0 quiet panic=-1 systemd.show_status=0 systemd.mask=serial-getty@ttyS0.service";
+
 /// Boots and returns the payload's exit code. Disks are snapshots: nothing of a run reaches the next one.
 pub(super) fn boot(emulator: &Emulator, root: &RootImage, payload: &Path, limit_seconds: u64) -> Result<i32> {
     let drive = |path: &Path| format!("file={},if=virtio,format=raw,snapshot=on", path.display());
@@ -25,7 +29,7 @@ pub(super) fn boot(emulator: &Emulator, root: &RootImage, payload: &Path, limit_
         .arg(&root.kernel)
         .arg("-initrd")
         .arg(&root.initrd)
-        .args(["-append", "root=/dev/vda rw console=ttyS0 quiet panic=-1 systemd.show_status=0"])
+        .args(["-append", KERNEL_ARGUMENTS])
         .args(["-drive", &drive(&root.disk), "-drive", &drive(payload)])
         .args(["-display", "none", "-serial", "stdio", "-monitor", "none", "-no-reboot", "-net", "none"])
         .stdin(Stdio::null())

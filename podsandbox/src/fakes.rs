@@ -3,7 +3,7 @@
 //!
 //! The first argument of a command says what it does: `true` and `false` end at once, `missing` and `forbidden` can not be
 //! executed, `sleep` runs until a signal, `stubborn` until SIGKILL, `immortal` for ever. In an exec, `echo` prints its
-//! arguments, `flood` prints as many bytes as its argument says, `daemon` ends and leaves its stdout open.
+//! arguments, `flood` prints as many bytes as its argument says, `daemon` ends and leaves its stdout open, `hang` never begins.
 
 mod shim;
 

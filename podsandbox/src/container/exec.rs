@@ -61,9 +61,13 @@ async fn run(
         seccomp: crate::spec::seccomp(&container.config.security),
         fds: GivenFds { stdin: None, stdout: Some(stdout_write), stderr: Some(stderr_write) },
     };
-    shim.exec(request).await?;
     let output = Output { stdout: collect(stdout), stderr: collect(stderr) };
-    let end = until_end(&waiting, &shim, end, limit, gone).await?;
+    // A program on a file system that does not answer hangs before it begins; its time runs from here.
+    let command = async {
+        shim.exec(request).await?;
+        end.await.map_err(|_| EngineError::Unavailable("the pod's shim ended before the command".into()))
+    };
+    let end = until_end(&waiting, &shim, command, limit, gone).await?;
     Ok(ExecOutput { stdout: output.stdout.finish().await, stderr: output.stderr.finish().await, code: end.code })
 }
 
@@ -87,7 +91,7 @@ impl Drop for Waiting<'_> {
 async fn until_end(
     waiting: &Waiting<'_>,
     shim: &Arc<dyn Shim>,
-    mut end: oneshot::Receiver<ProcessEnd>,
+    command: impl Future<Output = Result<ProcessEnd, EngineError>>,
     limit: Option<Duration>,
     gone: oneshot::Receiver<()>,
 ) -> Result<ProcessEnd, EngineError> {
@@ -97,13 +101,22 @@ async fn until_end(
             None => std::future::pending().await,
         }
     };
+    let mut command = std::pin::pin!(command);
     let why = tokio::select! {
-        end = &mut end => return end.map_err(|_| EngineError::Unavailable("the pod's shim ended before the command".into())),
+        // First, so that the request is on its way before its end could be asked for.
+        biased;
+        end = &mut command => {
+            // The shim may still be at it.
+            if matches!(end, Err(EngineError::TimedOut(_))) {
+                shim.kill_exec(&waiting.container.id, &waiting.exec).await?;
+            }
+            return end;
+        }
         () = over => format!("it ran longer than {} s", limit.unwrap_or_default().as_secs_f64()),
         _ = gone => "its caller went away".to_owned(),
     };
     shim.kill_exec(&waiting.container.id, &waiting.exec).await?;
-    let killed = timeout(KILL_WAIT, end).await.is_ok();
+    let killed = timeout(KILL_WAIT, command).await.is_ok();
     let ending = if killed { "was killed" } else { "was sent SIGKILL and still hangs in the kernel" };
     Err(EngineError::TimedOut(format!("{why} and {ending}; allow it more time")))
 }

@@ -130,6 +130,7 @@ impl Shim for FakeShim {
             pid: shim.pid,
             pod: shim.pod(),
             containers: shim.containers.values().map(|member| member.report.clone()).collect(),
+            execs: shim.execs.iter().map(|(exec, container)| (container.clone(), exec.clone())).collect(),
         })
     }
 
@@ -173,6 +174,12 @@ impl Shim for FakeShim {
         let stdout = request.fds.stdout;
         match first(Some(&args)).as_str() {
             "sleep" => return Ok(1),
+            "hang" => {
+                while self.world.with_shim(&self.sandbox, |shim| shim.execs.contains_key(&exec))? {
+                    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                }
+                return Err(PortError::Failed("it was killed before it began".into()));
+            }
             "daemon" => {
                 self.world.with_shim(&self.sandbox, |shim| shim.held_open.extend(stdout))?;
                 self.world.with_shim(&self.sandbox, |shim| shim.end_exec(&exec, 0))?;

@@ -235,6 +235,8 @@ pub struct ShimState {
     pub pod: Option<PodCreated>,
     /// Containers that were started and not deleted.
     pub containers: Vec<ContainerReport>,
+    /// Execs that have not ended.
+    pub execs: Vec<(ContainerId, ExecId)>,
 }
 
 /// One running shim. Dropping it leaves the shim alone.

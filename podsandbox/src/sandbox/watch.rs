@@ -17,8 +17,10 @@ use crate::util::now_nanos;
 const RECONNECTS: u32 = 3;
 /// Wait between two tries.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+/// Ends what nobody asks for.
+const SIGKILL: i32 = 9;
 /// Exit code of a container whose shim died: it was killed.
-const KILLED: i32 = 128 + 9;
+const KILLED: i32 = 128 + SIGKILL;
 
 impl Sandbox {
     /// Takes a shim and listens to it.
@@ -44,7 +46,7 @@ impl Sandbox {
         {
             let mut live = self.live();
             live.shim_pid = state.pid;
-            live.pause_pid = state.pod.and_then(|pod| pod.pause_pid);
+            live.pause_pid = state.pod.as_ref().and_then(|pod| pod.pause_pid);
         }
         for container in self.all_containers() {
             match state.containers.iter().find(|report| report.container == container.id) {
@@ -54,6 +56,32 @@ impl Sandbox {
                     self.lose(&container, "its shim does not know it").await;
                 }
                 None => {}
+            }
+        }
+        self.end_unknown(&state).await;
+    }
+
+    /// Ends what nobody can ask for any more: commands whose callers went with an earlier daemon, containers without a record.
+    async fn end_unknown(&self, state: &ShimState) {
+        let Some(shim) = self.live().shim.clone() else { return };
+        let (execs, containers) = {
+            let live = self.live();
+            let execs = state.execs.iter().filter(|(_, exec)| !live.execs.contains_key(exec));
+            let unknown = state.containers.iter().filter(|report| !live.containers.contains_key(&report.container));
+            let running = unknown.filter(|report| report.end.is_none()).map(|report| report.container.clone());
+            (execs.cloned().collect::<Vec<_>>(), running.collect::<Vec<_>>())
+        };
+        for (container, exec) in execs {
+            if let Err(error) = shim.kill_exec(&container, &exec).await {
+                tracing::warn!(sandbox = %self.id, %container, %error, "a command without a caller could not be killed");
+            }
+        }
+        for container in containers {
+            match shim.signal_container(&container, SIGKILL, true).await {
+                Ok(()) => tracing::warn!(sandbox = %self.id, %container, "a container without a record was killed"),
+                Err(error) => {
+                    tracing::error!(sandbox = %self.id, %container, %error, "a container without a record runs")
+                }
             }
         }
     }

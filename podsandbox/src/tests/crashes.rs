@@ -141,6 +141,25 @@ fn what_runs_is_taken_over_and_exits_are_learned() {
 }
 
 #[test]
+fn a_command_whose_caller_went_with_the_daemon_is_killed() {
+    let node = Node::new();
+    let daemon = node.start();
+    let sandbox = daemon.sandbox("a");
+    let id = daemon.running(&sandbox, "c", "sleep");
+    let engine = daemon.engine.clone();
+    daemon.run(async {
+        tokio::spawn(async move { drop(engine.exec_sync(&id, vec!["sleep".into()], None).await) });
+        while !node.world.calls().iter().any(|call| call.starts_with("shim.exec")) {
+            tokio::task::yield_now().await;
+        }
+    });
+    daemon.crash();
+    assert!(!node.world.calls().iter().any(|call| call.starts_with("shim.kill_exec")));
+    let _daemon = node.start();
+    assert!(node.world.calls().iter().any(|call| call.starts_with("shim.kill_exec")));
+}
+
+#[test]
 fn a_shim_that_died_meanwhile_is_noticed() {
     let node = Node::new();
     let daemon = node.start();

@@ -40,6 +40,15 @@ fn what_runs_too_long_is_killed() {
 }
 
 #[test]
+fn what_does_not_begin_in_time_is_killed_too() {
+    let clock = Instant::now();
+    let (outcome, calls) = exec(&["hang"], Some(Duration::from_millis(50)));
+    assert!(matches!(&outcome, Err(EngineError::TimedOut(text)) if text.contains("was killed")), "{outcome:?}");
+    assert!(calls.iter().any(|call| call.starts_with("shim.kill_exec")));
+    assert!(clock.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
 fn children_that_keep_the_output_open_are_not_waited_for() {
     let clock = Instant::now();
     assert_eq!(exec(&["daemon"], None).0.unwrap().code, 0);

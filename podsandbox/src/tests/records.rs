@@ -47,6 +47,23 @@ fn an_empty_record_is_put_aside() {
 }
 
 #[test]
+fn a_container_whose_record_is_torn_does_not_run_unseen() {
+    let node = Node::new();
+    let daemon = node.start();
+    let sandbox = daemon.sandbox("a");
+    let id = daemon.running(&sandbox, "c", "stubborn");
+    daemon.crash();
+    std::fs::write(node.disk.path().join("root/containers").join(id.as_str()).join("record.json"), b"{").unwrap();
+    let before = node.world.calls().len();
+    let daemon = node.start();
+    let killed = format!("shim.signal_container {sandbox}");
+    assert_eq!(node.world.calls()[before..].iter().filter(|call| **call == killed).count(), 1);
+    assert_eq!(daemon.engine.sandbox(&sandbox).unwrap().state, SandboxState::Ready);
+    daemon.run(daemon.engine.remove_sandbox(&sandbox)).unwrap();
+    assert_eq!(node.world.left_over(), Vec::<String>::new());
+}
+
+#[test]
 fn a_directory_without_a_record_goes() {
     let (node, daemon, _) = damage(|path| std::fs::remove_file(path).unwrap());
     assert!(daemon.engine.sandboxes(&SandboxFilter::default()).is_empty());

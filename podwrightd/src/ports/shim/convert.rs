@@ -8,7 +8,7 @@ use podwright_podsandbox::ports::{
     ProcessEnd, ShimEvent, ShimState, StartContainer, Started,
 };
 use podwright_shim_api as api;
-use podwright_types::ContainerId;
+use podwright_types::{ContainerId, ExecId};
 
 use super::path_bytes;
 
@@ -113,6 +113,10 @@ fn container_id(id: &str) -> Result<ContainerId, String> {
     id.parse().map_err(|cause| format!("the shim speaks of the container {id:?}: {cause}"))
 }
 
+fn exec_id(id: &str) -> Result<ExecId, String> {
+    id.parse().map_err(|cause| format!("the shim speaks of exec {id:?}: {cause}"))
+}
+
 /// A shim's state. A container whose start is under way is left out: the start is repeated, and joins it.
 pub(super) fn state(state: api::State, netns: Option<OwnedFd>) -> Result<ShimState, String> {
     let containers = state.containers.into_iter().filter_map(|report| {
@@ -123,7 +127,9 @@ pub(super) fn state(state: api::State, netns: Option<OwnedFd>) -> Result<ShimSta
             end: report.end.as_ref().map(ended),
         }))
     });
+    let execs = state.execs.iter().map(|report| Ok((container_id(&report.container)?, exec_id(&report.exec)?)));
     Ok(ShimState {
+        execs: execs.collect::<Result<_, String>>()?,
         pid: state.pid,
         pod: state.pod.as_ref().map(|pod| pod_created(pod, netns)),
         containers: containers.collect::<Result<_, String>>()?,
@@ -140,7 +146,7 @@ pub(in crate::ports) fn event(event: api::Event) -> Result<ShimEvent, String> {
         }
         api::Event::ExecExited(exited) => Ok(ShimEvent::ExecExited(ExecExit {
             container: container_id(&exited.container)?,
-            exec: exited.exec.parse().map_err(|cause| format!("the shim speaks of exec {:?}: {cause}", exited.exec))?,
+            exec: exec_id(&exited.exec)?,
             end: ended(exited.end.as_ref().ok_or_else(missing)?),
         })),
         api::Event::PauseExited => Ok(ShimEvent::PauseExited),

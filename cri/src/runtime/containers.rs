@@ -9,10 +9,12 @@ use tonic::Status;
 
 use super::sandboxes::absent_is_done;
 use crate::field::{self, BadField, MAX_ARGUMENT_BYTES, Within as _};
-use crate::service::Cri;
+use crate::service::{Cri, MAX_MESSAGE_BYTES};
 use crate::status::from_engine;
 use crate::{answer, convert, lookup, observe};
 
+/// Output of a command that an answer carries: a whole message less what stands around it. Clients take no longer ones.
+const MAX_OUTPUT_BYTES: usize = MAX_MESSAGE_BYTES - 1024;
 /// Longest time that a stop waits before it kills: a year. A kubelet without a limit gives more than any clock takes.
 const MAX_STOP_SECONDS: u64 = 365 * 24 * 3600;
 
@@ -135,7 +137,17 @@ pub(super) async fn exec_sync(cri: &Cri, request: v1::ExecSyncRequest) -> Result
     let container = lookup::known_container(&cri.engine, "container_id", request.container_id)?;
     observe::note_pod(&container.sandbox);
     let output = cri.engine.exec_sync(&container.id, argv, timeout).await.map_err(|e| from_engine(&e))?;
-    Ok(v1::ExecSyncResponse { stdout: output.stdout, stderr: output.stderr, exit_code: output.code })
+    let (mut stdout, mut stderr) = (output.stdout, output.stderr);
+    fit(&mut stdout, &mut stderr, MAX_OUTPUT_BYTES);
+    Ok(v1::ExecSyncResponse { stdout, stderr, exit_code: output.code })
+}
+
+/// Cuts both streams so that they fit together; a stream that needs less than half leaves the rest to the other.
+fn fit(stdout: &mut Vec<u8>, stderr: &mut Vec<u8>, room: usize) {
+    let half = room / 2;
+    let for_stdout = room - stderr.len().min(half);
+    stdout.truncate(for_stdout);
+    stderr.truncate(room - stdout.len());
 }
 
 fn command(cmd: Vec<String>) -> Result<Vec<String>, BadField> {
@@ -151,5 +163,24 @@ fn timeout(seconds: i64) -> Result<Option<Duration>, BadField> {
         Ok(0) => Ok(None),
         Ok(seconds) => Ok(Some(Duration::from_secs(seconds.min(MAX_STOP_SECONDS)))),
         Err(_) => Err(BadField::new("timeout", format!("{seconds} seconds is negative; 0 waits for ever"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_fits_into_an_answer() {
+        let fitted = |stdout, stderr| {
+            let (mut stdout, mut stderr) = (vec![0; stdout], vec![0; stderr]);
+            fit(&mut stdout, &mut stderr, 10);
+            (stdout.len(), stderr.len())
+        };
+        assert_eq!(fitted(3, 4), (3, 4));
+        assert_eq!(fitted(20, 0), (10, 0));
+        assert_eq!(fitted(20, 2), (8, 2));
+        assert_eq!(fitted(2, 20), (2, 8));
+        assert_eq!(fitted(20, 20), (5, 5));
     }
 }

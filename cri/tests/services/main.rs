@@ -72,6 +72,11 @@ async fn a_pod_lives_and_goes() {
     let output = front.runtime().exec_sync(request).await.unwrap().into_inner();
     assert_eq!((output.exit_code, String::from_utf8_lossy(&output.stdout).trim()), (0, "hello"));
 
+    let cmd = vec!["flood".into(), "17000000".into()];
+    let request = v1::ExecSyncRequest { container_id: container.clone(), cmd, timeout: 60 };
+    let output = front.runtime().exec_sync(request).await.unwrap().into_inner();
+    assert!((16_000_000..16 << 20).contains(&output.stdout.len()), "{} bytes of output", output.stdout.len());
+
     let linux = Some(v1::LinuxContainerResources { cpu_shares: 99, ..Default::default() });
     let request = v1::UpdateContainerResourcesRequest { container_id: container.clone(), linux, ..Default::default() };
     front.runtime().update_container_resources(request).await.unwrap();

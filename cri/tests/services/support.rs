@@ -95,7 +95,8 @@ impl Front {
     }
 
     pub(crate) fn runtime(&self) -> RuntimeServiceClient<Channel> {
-        RuntimeServiceClient::new(self.channel.clone()).max_encoding_message_size(2 * MAX_MESSAGE_BYTES)
+        let client = RuntimeServiceClient::new(self.channel.clone()).max_encoding_message_size(2 * MAX_MESSAGE_BYTES);
+        client.max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
     pub(crate) fn images(&self) -> ImageServiceClient<Channel> {

@@ -14,9 +14,6 @@ use crate::config::Config;
 use crate::ports::whole_text;
 use usage::WritableUsage;
 
-/// How many user namespaces may be made; 0 where they are switched off.
-const MAX_USER_NAMESPACES: &str = "/proc/sys/user/max_user_namespaces";
-
 /// The node, as this daemon sees it.
 pub(crate) struct Node {
     info: NodeInfo,
@@ -31,16 +28,12 @@ impl Node {
             cgroup_driver,
             // mount_setattr with AT_RECURSIVE is older than the oldest kernel we run on.
             recursive_read_only_mounts: true,
-            user_namespaces: user_namespaces(),
+            // The shim refuses them so far. A kubelet that is told so keeps such pods away.
+            user_namespaces: false,
             config: serde_json::to_value(config).unwrap_or(Value::Null),
         };
         Self { info, networks, usage: Arc::new(WritableUsage::new(config.root.join("containers"))) }
     }
-}
-
-fn user_namespaces() -> bool {
-    let text = std::fs::read_to_string(MAX_USER_NAMESPACES).unwrap_or_default();
-    text.trim().parse::<u64>().is_ok_and(|max| max > 0)
 }
 
 #[async_trait]

@@ -18,7 +18,7 @@ use zbus::zvariant::{OwnedObjectPath, Value};
 pub(crate) use limits::ScopeLimits;
 use manager::ManagerProxy;
 
-/// A job of systemd that takes longer has hung.
+/// A request to systemd that takes longer, with its job, has hung.
 const JOB_LIMIT: Duration = Duration::from_secs(30);
 
 /// Why systemd did not do it.
@@ -77,6 +77,16 @@ impl Systemd {
         pid: u32,
         limits: &ScopeLimits,
     ) -> Result<(), SystemdError> {
+        within_limit("start", unit, self.try_start_scope(unit, slice, pid, limits)).await
+    }
+
+    async fn try_start_scope(
+        &self,
+        unit: &str,
+        slice: &str,
+        pid: u32,
+        limits: &ScopeLimits,
+    ) -> Result<(), SystemdError> {
         let manager = self.manager().await?;
         // What a crash may have left in state "failed" keeps its name taken.
         let _ = manager.reset_failed_unit(unit).await;
@@ -87,6 +97,8 @@ impl Systemd {
             ("Delegate", Value::from(true)),
             ("DefaultDependencies", Value::from(false)),
             ("CollectMode", Value::from("inactive-or-failed")),
+            // Else systemd's default for services holds, a few thousand; a limit that was asked for comes after.
+            ("TasksMax", Value::from(u64::MAX)),
         ];
         properties.extend(limits.properties());
         let step = "start";
@@ -108,9 +120,12 @@ impl Systemd {
     /// # Errors
     /// systemd is not there, or refuses.
     pub(crate) async fn update_scope(&self, unit: &str, limits: &ScopeLimits) -> Result<(), SystemdError> {
-        let manager = self.manager().await?;
-        let refused = |cause| SystemdError::Refused { step: "change the limits of", unit: unit.to_owned(), cause };
-        manager.set_unit_properties(unit, true, &limits.properties()).await.map_err(refused)
+        let step = "change the limits of";
+        let update = async {
+            let refused = |cause| SystemdError::Refused { step, unit: unit.to_owned(), cause };
+            self.manager().await?.set_unit_properties(unit, true, &limits.properties()).await.map_err(refused)
+        };
+        within_limit(step, unit, update).await
     }
 
     /// Ends a scope or slice, killing what is in it; an unknown one is success.
@@ -118,6 +133,10 @@ impl Systemd {
     /// # Errors
     /// systemd is not there, refuses, or does not come to an end.
     pub(crate) async fn stop_unit(&self, unit: &str) -> Result<(), SystemdError> {
+        within_limit("stop", unit, self.try_stop_unit(unit)).await
+    }
+
+    async fn try_stop_unit(&self, unit: &str) -> Result<(), SystemdError> {
         let manager = self.manager().await?;
         let stopped = run_job(&manager, "stop", unit, manager.stop_unit(unit, "replace")).await;
         let _ = manager.reset_failed_unit(unit).await;
@@ -163,12 +182,21 @@ async fn run_job(
         }
         None
     };
-    match timeout(JOB_LIMIT, wait).await {
-        Ok(Some(result)) if result == "done" || result == "skipped" => Ok(()),
-        Ok(result) => {
-            let result = result.unwrap_or_else(|| "the connection to systemd was lost".to_owned());
-            Err(SystemdError::Job { step, unit: unit.to_owned(), result })
-        }
+    let result = wait.await.unwrap_or_else(|| "the connection to systemd was lost".to_owned());
+    if result == "done" || result == "skipped" {
+        return Ok(());
+    }
+    Err(SystemdError::Job { step, unit: unit.to_owned(), result })
+}
+
+/// Bounds all of a request: a bus or a systemd that hangs answers no call, and whoever waits holds the connection.
+async fn within_limit<T>(
+    step: &'static str,
+    unit: &str,
+    request: impl Future<Output = Result<T, SystemdError>>,
+) -> Result<T, SystemdError> {
+    match timeout(JOB_LIMIT, request).await {
+        Ok(result) => result,
         Err(_) => Err(SystemdError::TimedOut { step, unit: unit.to_owned() }),
     }
 }

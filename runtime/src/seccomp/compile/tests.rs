@@ -123,6 +123,28 @@ fn the_default_profile_holds_back_what_reaches_beyond_the_container() {
 }
 
 #[test]
+fn every_number_of_every_table_is_decided_as_the_profile_says() {
+    let profile = runtime_default(&Capabilities::default()).unwrap();
+    let plain = profile.syscalls().iter().flatten().find(|entry| entry.args().is_none()).unwrap();
+    let filter = compile(&profile).unwrap();
+    for table in TABLES {
+        let newest = (table.names)().iter().filter_map(|name| (table.number)(name)).max().unwrap();
+        let allowed: std::collections::BTreeSet<u32> =
+            plain.names().iter().filter_map(|name| (table.number)(name)).collect();
+        let special = ["clone", "clone3", "personality", "socket"].map(|name| (table.number)(name));
+        for number in (0..=newest + 2).filter(|number| !special.contains(&Some(*number))) {
+            let expected = match allowed.contains(&number) {
+                true => RET_ALLOW,
+                false if number > newest => errno(libc::ENOSYS),
+                false => errno(libc::EPERM),
+            };
+            assert_eq!(run(&filter, table.audit, number, [0; 6]), expected, "{number} of {:#x}", table.audit);
+        }
+    }
+    assert!(filter.instruction_count() < 800, "{}", filter.instruction_count());
+}
+
+#[test]
 fn capabilities_open_their_calls() {
     let admin = Capabilities::from([Capability::SysAdmin, Capability::SysChroot]);
     let filter = compile(&runtime_default(&admin).unwrap()).unwrap();

@@ -10,6 +10,7 @@
 //! trash/                                                     on its way out; swept at open
 //! ```
 
+mod implied;
 mod index;
 mod usage;
 
@@ -22,10 +23,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use podwright_types::{Digest, DigestAlgorithm};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use implied::note;
 pub(crate) use index::{IndexEntry, read_index, wrap_manifest, write_index};
 
 use crate::error::{ErrorKind, ImageError, Result};
 use crate::hash::digest_of;
+use crate::unpack::is_opaque;
 
 const OCI_LAYOUT: &str = "{\"imageLayoutVersion\":\"1.0.0\"}";
 /// Largest small file that is read whole: manifests, configurations, the index.
@@ -39,13 +42,16 @@ pub(crate) struct Content {
     trash_serial: AtomicU64,
 }
 
-/// The space that an unpacked layer takes.
+/// The space that an unpacked layer takes, and whether it hides all below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LayerSize {
     /// Bytes on disk.
     pub(crate) bytes: u64,
     /// Files and directories.
     pub(crate) inodes: u64,
+    /// Its root is opaque. overlayfs heeds that mark everywhere but there.
+    #[serde(default)]
+    pub(crate) hides_lower: bool,
 }
 
 /// What is written beside an unpacked layer when it is complete.
@@ -57,6 +63,9 @@ struct LayerMarker {
     /// The boot in which it was unpacked, until it is synced: after a power cut such a layer is unpacked again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     unsynced_since_boot: Option<String>,
+    /// Directories that wait to be described by a lower layer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    implied: Vec<String>,
 }
 
 impl Content {
@@ -155,8 +164,11 @@ impl Content {
     /// Ends a layer that was unpacked and verified: counts it, marks it complete, and moves it to its place.
     pub(crate) fn publish_layer(&self, diff_id: &Digest) -> Result<LayerSize> {
         let partial = self.partial_layer(diff_id);
-        let size = usage::measure(&partial)?;
-        let marker = LayerMarker { size, unsynced_since_boot: Some(self.boot_id.clone()) };
+        let implied = implied::take_note(&partial)?;
+        let tree = partial.join("fs");
+        let hides_lower = is_opaque(File::open(&tree).map_err(|error| ImageError::io("open layer", &tree, error))?);
+        let size = LayerSize { hides_lower, ..usage::measure(&partial)? };
+        let marker = LayerMarker { size, unsynced_since_boot: Some(self.boot_id.clone()), implied };
         write_marker(&partial, &marker)?;
         let place = self.layer(diff_id);
         // What is there is incomplete, or it would have been used.

@@ -18,6 +18,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 pub(crate) use decompress::Decoder;
+pub(crate) use root::is_opaque;
 
 use crate::config::Limits;
 use crate::error::{ErrorKind, ImageError, Result};
@@ -67,6 +68,7 @@ pub(crate) fn unpack(archive: impl BufRead, directory: &Path, limits: &Limits, n
             return Err(explain(Failure::Limit(cause), &entry.path, name));
         }
         unpacker.apply(&entry, &mut reader).map_err(|failure| explain(failure, &entry.path, name))?;
+        entries += std::mem::take(&mut unpacker.root.made);
     }
     reader.drain().map_err(|error| explain(Failure::Archive(error), b"", name))?;
     unpacker.set_directory_times();

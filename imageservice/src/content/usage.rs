@@ -9,7 +9,7 @@ use crate::error::{ImageError, Result};
 
 /// Counts blocks and inodes below a directory, itself included; a file with several names counts once.
 pub(super) fn measure(path: &Path) -> Result<LayerSize> {
-    let mut size = LayerSize { bytes: 0, inodes: 0 };
+    let mut size = LayerSize { bytes: 0, inodes: 0, hides_lower: false };
     let mut linked = HashSet::new();
     let mut pending = vec![path.to_owned()];
     while let Some(directory) = pending.pop() {

@@ -155,7 +155,8 @@ pub(super) fn inflate(
 /// Unpacks. The stage before decides whether what came was the right thing.
 pub(super) fn unpack(source: Receiver<Bytes>, tree: &Path, limits: &Limits, object: &str) -> StageResult {
     let mut source = ChannelReader::new(source);
-    crate::unpack::unpack(&mut source, tree, limits, object).map_err(End::Failed)?;
+    let implied = crate::unpack::unpack(&mut source, tree, limits, object).map_err(End::Failed)?;
+    crate::content::note(tree, &implied).map_err(End::Failed)?;
     // The reader drains, so this is the end; asking again costs nothing.
     source.fill_buf().map(|_| ()).map_err(|error| failed(ErrorKind::Io, "unpack", object, error.to_string()))
 }

@@ -20,7 +20,7 @@ pub(super) struct Image {
 }
 
 /// One index entry, with the parts that it needs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Listing {
     pub(super) entry: IndexEntry,
     pub(super) image_id: Digest,
@@ -104,14 +104,15 @@ impl Catalog {
         let mut seen = HashSet::new();
         // overlayfs refuses a directory twice. What an upper layer has, it has over all lower ones, so the lower of two equal
         // layers adds nothing.
-        let layers = image.config.diff_ids().iter().rev().filter(|diff_id| seen.insert(*diff_id));
+        let mut layers = Vec::new();
+        for diff_id in image.config.diff_ids().iter().rev().filter(|diff_id| seen.insert(*diff_id)) {
+            layers.push(content.layer_tree(diff_id));
+            if self.layers.get(diff_id).is_some_and(|layer| layer.hides_lower) {
+                break;
+            }
+        }
         let reference = self.names(id).find(|name| name.contains('@')).map_or_else(|| id.to_string(), str::to_owned);
-        Some(ResolvedImage {
-            id: id.clone(),
-            reference,
-            config: image.config.container_config(),
-            layers: layers.map(|diff_id| content.layer_tree(diff_id)).collect(),
-        })
+        Some(ResolvedImage { id: id.clone(), reference, config: image.config.container_config(), layers })
     }
 
     /// Bytes and inodes of all that is on disk.

@@ -72,9 +72,20 @@ fn listing(content: &Content, catalog: &mut Catalog, entry: IndexEntry, config: 
         layers.insert(diff_id.clone(), size);
     }
     catalog.layers.extend(layers);
+    describe(content, config_file.diff_ids())?;
     let image = Image { config: config_file, config_json: String::from_utf8_lossy(&config_json).into_owned() };
     catalog.images.insert(image_id.clone(), image);
     Ok(Listing { entry, image_id, blobs })
+}
+
+/// Gives directories that upper layers only imply the attributes of the lower ones.
+fn describe(content: &Content, diff_ids: &[Digest]) -> Result<()> {
+    let mut lower: Vec<Digest> = Vec::new();
+    for diff_id in diff_ids {
+        content.describe_implied(diff_id, &lower)?;
+        lower.insert(0, diff_id.clone());
+    }
+    Ok(())
 }
 
 /// Makes a layer from its blob, which is verified on the way. Runs on a blocking thread of the runtime.

@@ -111,6 +111,7 @@ impl Pull {
             self.keep_text(digest, text).await?;
         }
         self.keep_text(&chosen.image.config.digest, &config_json).await?;
+        self.describe_layers(config.diff_ids()).await?;
         self.list(chosen, config, config_json).await
     }
 
@@ -189,6 +190,18 @@ impl Pull {
             while running.next().await.is_some() {}
         }
         result
+    }
+
+    /// Gives directories that upper layers only imply the attributes of the lower ones.
+    async fn describe_layers(&self, diff_ids: &[Digest]) -> Result<()> {
+        let mut lower: Vec<Digest> = Vec::new();
+        for diff_id in diff_ids {
+            let _guard = self.inner.locks.lock(Key::Layer(diff_id.clone())).await;
+            let (inner, own, below) = (Arc::clone(&self.inner), diff_id.clone(), lower.clone());
+            blocking("describe layer", move || inner.content.describe_implied(&own, &below)).await?;
+            lower.insert(0, diff_id.clone());
+        }
+        Ok(())
     }
 
     /// Puts the image on the list, under its tag and its digest. Its blobs are synced; the unpacked layers can be made anew from
@@ -290,7 +303,7 @@ impl Inner {
                 let is_revived = old.entry.name.is_none() && old.image_id == *image_id;
                 !is_renewed && !is_revived
             });
-            listings.extend(new);
+            listings.extend(new.iter().cloned());
             listings
         })
         .await

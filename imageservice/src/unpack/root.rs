@@ -11,6 +11,8 @@ use super::{During as _, Failure, Step};
 
 /// How deep directories may be nested: what walks them later holds one fd a level.
 const MAX_DEPTH: usize = 256;
+/// Most bytes of names of implied directories that are kept.
+const MAX_IMPLIED_BYTES: usize = 1 << 20;
 /// How often a path is looked up again while someone renames parts of it.
 const MAX_RACES: u32 = 64;
 
@@ -37,13 +39,16 @@ pub(super) struct LayerRoot {
     last: Option<(Vec<u8>, OwnedFd)>,
     /// Directories that were made on the way to an entry, and that no entry has described since.
     pub(super) implied: BTreeSet<Vec<u8>>,
+    /// How many were made so, whatever became of them.
+    pub(super) made: u64,
+    implied_bytes: usize,
 }
 
 impl LayerRoot {
     pub(super) fn open(directory: &Path) -> rustix::io::Result<Self> {
         let root = rustix::fs::open(directory, PLACE | OFlags::NOFOLLOW, Mode::empty())?;
         let root_depth = depth(root.as_fd())?;
-        Ok(Self { root, root_depth, last: None, implied: BTreeSet::new() })
+        Ok(Self { root, root_depth, last: None, implied: BTreeSet::new(), made: 0, implied_bytes: 0 })
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -115,13 +120,15 @@ impl LayerRoot {
                 return Err(Failure::Corrupt("its path leads through a file, or a link to nowhere".to_owned()));
             }
         }
+        self.made += 1;
         rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755)).during("make directory")?;
         let made = rustix::fs::openat(parent, name, DIRECTORY, Mode::empty()).during("open directory")?;
         // The daemon's umask must not show in images.
         rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755)).during("set mode")?;
         if is_opaque {
             make_opaque(parent, name)?;
-        } else {
+        } else if self.implied_bytes + path.len() <= MAX_IMPLIED_BYTES {
+            self.implied_bytes += path.len();
             self.implied.insert(path.to_vec());
         }
         self.find(path).during("open directory")
@@ -169,6 +176,12 @@ pub(super) fn make_opaque(parent: BorrowedFd<'_>, name: impl rustix::path::Arg) 
         Err(Errno::PERM) => mark("user.overlay.opaque").during("mark directory opaque"),
         result => result.during("mark directory opaque"),
     }
+}
+
+/// Whether [`make_opaque`] marked a directory.
+pub(crate) fn is_opaque(directory: impl AsFd) -> bool {
+    let has = |name| rustix::fs::fgetxattr(&directory, name, &mut [0u8; 1][..]).is_ok();
+    has("trusted.overlay.opaque") || has("user.overlay.opaque")
 }
 
 fn remove_all(parent: BorrowedFd<'_>, name: &[u8], level: usize) -> rustix::io::Result<()> {

@@ -39,7 +39,7 @@ impl Layer {
     }
 }
 
-fn try_unpack(archive: &[u8]) -> (Layer, Result<()>) {
+fn try_unpack(archive: &[u8]) -> (Layer, Result<Vec<Vec<u8>>>) {
     let layer = Layer { dir: tempfile::Builder::new().prefix("pwt-unpack-").tempdir().unwrap() };
     std::fs::create_dir(layer.path("")).unwrap();
     let result = unpack(BufReader::new(archive), &layer.path(""), &Limits::default(), "test");

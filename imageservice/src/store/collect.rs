@@ -2,7 +2,7 @@
 
 use podwright_types::Digest;
 
-use super::catalog::{Image, Listing};
+use super::catalog::{Catalog, Image, Listing};
 use super::locks::Key;
 use super::{Inner, blocking};
 use crate::content::{IndexEntry, remove_tree, write_index};
@@ -40,20 +40,25 @@ impl Inner {
     pub(super) async fn change_listings(
         self: &std::sync::Arc<Self>,
         image: Option<(Digest, Image)>,
-        change: impl FnOnce(Vec<Listing>, &dyn Fn(&Digest) -> bool) -> Vec<Listing>,
+        change: impl Fn(Vec<Listing>, &dyn Fn(&Digest) -> bool) -> Vec<Listing>,
     ) -> Result<()> {
         let _writer = self.index_writer.lock().await;
-        let changed = {
-            let catalog = self.catalog();
-            change(catalog.listings.clone(), &|id| catalog.is_held(id))
-        };
-        let entries: Vec<IndexEntry> = changed.iter().map(|listing| listing.entry.clone()).collect();
-        let inner = std::sync::Arc::clone(self);
-        blocking("write image index", move || write_index(&inner.content.images(), &entries)).await?;
-        let mut catalog = self.catalog();
-        catalog.images.extend(image);
-        catalog.set_listings(changed);
-        Ok(())
+        let wanted = |catalog: &Catalog| change(catalog.listings.clone(), &|id| catalog.is_held(id));
+        let mut changed = wanted(&self.catalog());
+        loop {
+            let entries: Vec<IndexEntry> = changed.iter().map(|listing| listing.entry.clone()).collect();
+            let inner = std::sync::Arc::clone(self);
+            blocking("write image index", move || write_index(&inner.content.images(), &entries)).await?;
+            let mut catalog = self.catalog();
+            let now = wanted(&catalog);
+            if now == changed {
+                catalog.images.extend(image);
+                catalog.set_listings(changed);
+                return Ok(());
+            }
+            // A container took hold of the image while the index was written.
+            changed = now;
+        }
     }
 
     /// Frees blobs and layers that no image, no holder and no running pull needs.

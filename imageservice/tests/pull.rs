@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use podwright_imageservice::{Auth, ErrorKind, ImageUser, LayerState, Progress};
-use podwright_testutil::image::{Compression, Format, Image, ImageBuilder, LayerBuilder};
+use podwright_testutil::image::{Blob, Compression, Format, Image, ImageBuilder, LayerBuilder};
 use podwright_testutil::{Registry, base};
 use support::TestStore;
 
@@ -348,4 +348,23 @@ async fn root_an_image_with_a_damaged_blob_is_dropped_and_pulled_again() {
     assert!(store.list(None).is_empty());
     store.pull(&reference, None, None).await.unwrap();
     assert_eq!(std::fs::read(store.resolve(&reference).unwrap().layers[0].join("marker")).unwrap(), b"blob");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn root_a_size_that_is_wrong_is_found_for_parts_that_are_here_too() {
+    let (registry, test) = (plain(), TestStore::new().await);
+    let image = small(Format::Oci, Compression::Gzip, "sizes");
+    test.store.pull(&registry.push(&image, "sizes", "v1").unwrap(), None, None).await.unwrap();
+    let before = test.listing();
+    let mut manifest: serde_json::Value = serde_json::from_slice(&image.manifest.bytes).unwrap();
+    for part in ["/layers/0/size", "/config/size"] {
+        let honest = manifest.pointer(part).unwrap().clone();
+        *manifest.pointer_mut(part).unwrap() = serde_json::json!(honest.as_u64().unwrap() + 1);
+        let mut lying = image.clone();
+        lying.manifest = Blob::new(manifest.to_string().into_bytes());
+        *manifest.pointer_mut(part).unwrap() = honest;
+        let error = test.store.pull(&registry.push(&lying, "sizes", "v2").unwrap(), None, None).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        assert_eq!(test.listing(), before);
+    }
 }

@@ -27,7 +27,7 @@ impl Pull {
             let cause = format!("its configuration has {} bytes; the limit is {limit}", config.size);
             return Err(self.error(ErrorKind::LimitExceeded, "fetch configuration of", cause));
         }
-        if self.has_blob(&config.digest) {
+        if self.has_part(config)? {
             let (inner, digest) = (Arc::clone(&self.inner), config.digest.clone());
             return blocking("read configuration", move || inner.content.read_blob(&digest)).await;
         }
@@ -67,7 +67,7 @@ impl Pull {
         let _blob_guard = self.unless_cancelled(async { Ok(blob_lock.await) }).await?;
         let layer_lock = self.inner.locks.lock(Key::Layer(diff_id.clone()));
         let _layer_guard = self.unless_cancelled(async { Ok(layer_lock.await) }).await?;
-        let has_blob = self.has_blob(&blob.digest);
+        let has_blob = self.has_part(blob)?;
         let has_layer = self.inner.catalog().layers.contains_key(diff_id);
         if !(has_blob && has_layer) {
             let result = self.make_layer(session, blob, diff_id, has_blob, has_layer).await;
@@ -233,6 +233,14 @@ impl Pull {
         if let Err(error) = blocking("discard", move || inner.content.discard_partial_layer(&id)).await {
             tracing::warn!(%error, "a part of a failed pull stays until the next start");
         }
+    }
+
+    /// Whether a part is here; an error if the manifest lies about its size, as it would be were it fetched.
+    fn has_part(&self, part: &Descriptor) -> Result<bool> {
+        let known = self.inner.catalog().blobs.get(&part.digest).copied();
+        let Some(size) = known.filter(|size| *size != part.size) else { return Ok(known.is_some()) };
+        let cause = format!("{} has {size} bytes and not the {} of the manifest", part.digest, part.size);
+        Err(self.error(ErrorKind::Corrupt, "verify", cause))
     }
 
     fn has_blob(&self, digest: &Digest) -> bool {

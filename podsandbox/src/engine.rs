@@ -66,6 +66,7 @@ impl Engine {
             events: Events::new(),
             failpoints: FailPoints::default(),
             boot_id,
+            volumes: Arc::default(),
             sandboxes: Registry::new(),
             containers: Registry::new(),
         };

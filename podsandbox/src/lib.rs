@@ -25,6 +25,7 @@ mod spec;
 mod timeline;
 mod util;
 mod validate;
+mod volumes;
 
 #[cfg(any(test, feature = "fakes"))]
 pub mod fakes;

@@ -15,6 +15,7 @@ use crate::failpoints::FailPoints;
 use crate::model::{ContainerConfig, SandboxConfig};
 use crate::sandbox::Sandbox;
 use crate::util::lock;
+use crate::volumes::Volumes;
 
 /// Under what a repeated request for a sandbox is recognised.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -125,6 +126,7 @@ pub(crate) struct Shared {
     pub(crate) events: Events,
     pub(crate) failpoints: FailPoints,
     pub(crate) boot_id: String,
+    pub(crate) volumes: Arc<Volumes>,
     pub(crate) sandboxes: Registry<SandboxId, SandboxKey, Sandbox>,
     pub(crate) containers: Registry<ContainerId, ContainerKey, Container>,
 }

@@ -1,10 +1,7 @@
 //! The table of a container: from its record to its process, and back.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-
-use tokio::time::timeout;
 
 use super::Container;
 use super::stop::SIGKILL;
@@ -18,9 +15,6 @@ use crate::spec;
 
 /// The OCI specification in the container's directory.
 pub(crate) const SPECIFICATION_FILE: &str = "config.json";
-
-/// Longest look at a volume's path; foreign file systems may never answer.
-const VOLUME_LIMIT: Duration = Duration::from_secs(5);
 
 /// The topmost step of a container that was made.
 pub(super) const MADE: &str = "specification";
@@ -146,20 +140,10 @@ async fn generate(container: &Arc<Container>) -> Result<Arc<str>, EngineError> {
 async fn make_missing_sources(container: &Arc<Container>) -> Outcome {
     for mount in &container.config.mounts {
         if let MountSource::Host(source) = &mount.source {
-            let made = blocking("make the missing volume", source, make_missing);
-            let text =
-                || format!("volume {}: its file system does not answer; see what is mounted there", source.display());
-            timeout(VOLUME_LIMIT, made).await.map_err(|_| EngineError::TimedOut(text()))??;
+            container.shared().volumes.make_missing(source).await?;
         }
     }
     Ok(())
-}
-
-fn make_missing(source: &Path) -> std::io::Result<()> {
-    match std::fs::metadata(source) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => std::fs::create_dir_all(source),
-        Ok(_) | Err(_) => Ok(()),
-    }
 }
 
 async fn start_process(container: Arc<Container>) -> Outcome {

@@ -338,6 +338,51 @@ async fn root_pools_avoid_the_hosts_routes() {
     assert!(networks.set_pod_cidrs(&["rubbish".to_owned()]).await.is_err());
 }
 
+/// How many descriptors of this process are open.
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn root_pods_in_bursts_leave_nothing() {
+    if !in_own_host("embedded::tests::root_pods_in_bursts_leave_nothing") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let networks = Networks::new(config(dir.path())).unwrap();
+    let before = (census(dir.path()), descriptors());
+    for wave in 0..2u16 {
+        let pods = (0..50u16).map(|index| {
+            let networks = networks.clone();
+            tokio::spawn(async move {
+                let (number, name) = (wave * 50 + index, format!("burst-{index}"));
+                let space = netns(&name);
+                let mut pod = request(0, NetworkKind::Embedded, Some(Arc::clone(&space)));
+                pod.sandbox = format!("pod-{number}").parse().unwrap();
+                let port = |protocol| host_port(protocol, 20000 + number, 80, None);
+                pod.port_mappings = vec![port(Protocol::Tcp), port(Protocol::Udp)];
+                networks.setup(&pod).await.unwrap();
+                networks.check(&pod).await.unwrap();
+                if index % 5 == 0 {
+                    // The namespace goes first.
+                    pod.netns = None;
+                    drop_netns(&name, space);
+                    networks.teardown(&pod).await.unwrap();
+                } else {
+                    networks.teardown(&pod).await.unwrap();
+                    drop(pod);
+                    drop_netns(&name, space);
+                }
+            })
+        });
+        for pod in pods.collect::<Vec<_>>() {
+            pod.await.unwrap();
+        }
+    }
+    gone(&networks).await;
+    assert_eq!((census(dir.path()), descriptors()), before);
+}
+
 /// Prints the times of 200 pods; run by hand.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]

@@ -26,13 +26,13 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     listener::make_directory(&config.root)?;
     listener::make_directory(&config.state)?;
     let _lock = listener::lock_root(&config.root)?;
-    raise_open_files();
+    let open_files = raise_open_files();
 
     let driver = CgroupDriver::open(config.cgroup.driver)?;
     let images = open_images(&config).await?;
     let networks = Networks::new(settings::networks(&config)).context("cannot open the pod networks")?;
     let shim = shim_binary(&config)?;
-    let launcher = Launcher::new(&shim, &config.state).context("cannot prepare the shim")?;
+    let launcher = Launcher::new(&shim, &config.state).context("cannot prepare the shim")?.with_open_files(open_files);
     let ports = Ports {
         network: Arc::new(PodNetworks(networks.clone())),
         images: Arc::new(StoredImages(images.clone())),
@@ -73,14 +73,16 @@ async fn open_images(config: &Config) -> anyhow::Result<ImageStore> {
     ImageStore::open(&config.root, images).await.context("cannot open the image store")
 }
 
-/// Pods cost descriptors: connections to shims, namespaces. A limit that cannot be raised shows when it is reached.
-fn raise_open_files() {
+/// Pods cost descriptors: connections to shims, namespaces. A limit that cannot be raised shows when it is reached. Returns the soft
+/// limit that was, for containers; `None` is without limit.
+fn raise_open_files() -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
+    limit.current
 }
 
 fn shim_binary(config: &Config) -> anyhow::Result<PathBuf> {

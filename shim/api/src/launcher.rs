@@ -17,7 +17,10 @@ use std::time::Duration;
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
 use nix::sys::signal::SigSet;
 use podwright_types::SandboxId;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, pidfd_open, pidfd_send_signal,
+    prlimit, waitid,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
@@ -86,6 +89,7 @@ pub struct RunningShim {
 #[derive(Clone, Debug)]
 pub struct Launcher {
     inner: Arc<Inner>,
+    open_files: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -105,7 +109,14 @@ impl Launcher {
         let binary = move_up(binary).map_err(io_error("clone the shim binary", shim_binary))?;
         let directory = state_dir.join("shims");
         let sockets = Sockets::open(&directory).map_err(io_error("open the directory of shim sockets", &directory))?;
-        Ok(Self { inner: Arc::new(Inner { binary, sockets }) })
+        Ok(Self { inner: Arc::new(Inner { binary, sockets }), open_files: None })
+    }
+
+    /// Gives shims, and through them containers, this soft limit of open files, where the daemon has raised its own: programs size
+    /// tables by it, and those that call select(2) break above 1024.
+    #[must_use]
+    pub fn with_open_files(self, soft_limit: Option<u64>) -> Self {
+        Self { open_files: soft_limit, ..self }
     }
 
     /// Where the socket of a sandbox's shim is.
@@ -124,7 +135,9 @@ impl Launcher {
             return Ok(running);
         }
         let (inner, id, cgroup) = (Arc::clone(&self.inner), sandbox.clone(), cgroup.map(str::to_owned));
-        let spawned = tokio::task::spawn_blocking(move || inner.spawn(&id, cgroup.as_deref())).await;
+        let open_files = self.open_files;
+        let spawn = move || inner.spawn(&id, cgroup.as_deref()).inspect(|(pid, _)| limit_open_files(*pid, open_files));
+        let spawned = tokio::task::spawn_blocking(move || spawn().map(|(_, pidfd)| pidfd)).await;
         let pidfd = spawned
             .map_err(|error| io_error("start the shim of sandbox", sandbox.as_str())(io::Error::other(error)))?
             .map_err(io_error("start the shim of sandbox", sandbox.as_str()))?;
@@ -190,7 +203,7 @@ impl Launcher {
 
 impl Inner {
     /// Binds the socket and executes the shim; its listener exists before it does, so that nobody waits for it.
-    fn spawn(&self, sandbox: &SandboxId, cgroup: Option<&str>) -> io::Result<OwnedFd> {
+    fn spawn(&self, sandbox: &SandboxId, cgroup: Option<&str>) -> io::Result<(Pid, OwnedFd)> {
         let listener = move_up(self.sockets.listen(sandbox)?)?;
         let directory = move_up(self.sockets.directory_fd()?)?;
         let log = move_up(self.sockets.create_log(sandbox)?)?;
@@ -210,7 +223,16 @@ impl Inner {
         let arguments = arguments(sandbox, cgroup)?;
         let pid = posix_spawn(program.as_c_str(), &actions, &attributes, &arguments, &environment)?;
         let pid = Pid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(pidfd_open(pid, PidfdFlags::NONBLOCK)?)
+        Ok((pid, pidfd_open(pid, PidfdFlags::NONBLOCK)?))
+    }
+}
+
+/// The shim makes containers only when asked, which is later. It is our child and not reaped yet, so the pid is its own.
+fn limit_open_files(shim: Pid, soft_limit: Option<u64>) {
+    if let Some(current) = soft_limit {
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        // One that has ended already needs no limit.
+        let _ = prlimit(Some(shim), Resource::Nofile, Rlimit { current: Some(current), maximum });
     }
 }
 

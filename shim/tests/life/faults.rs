@@ -3,12 +3,12 @@
 use std::io;
 use std::process::{Command, Stdio};
 
-use podwright_shim_api::client::{Client, ClientError};
+use podwright_shim_api::client::{Client, ClientError, no_placing};
 use podwright_shim_api::launcher::{RunningShim, connect_socket};
 use podwright_shim_api::{Event, FailureKind, Packet, Reply, Request, socket};
 use prost::Message;
 
-use crate::world::{LONG, World, wait_for};
+use crate::world::{LONG, World, pod, wait_for};
 
 #[test]
 fn started_by_hand_it_tells_what_to_do_instead() {
@@ -168,6 +168,24 @@ async fn root_a_long_state_directory_has_sockets_too() {
     assert_eq!(client.hello().pid, running.client.hello().pid);
     client.shutdown().await.unwrap();
     assert!(launcher.list().unwrap().is_empty());
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn root_containers_do_not_get_the_daemons_limit_of_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+    let mut world = World::new().await;
+    world.client.shutdown().await.unwrap();
+    let launcher = world.launcher.clone().with_open_files(Some(777));
+    let cgroup = format!("{}/shim", world.cgroup);
+    let RunningShim { client, events } = launcher.launch(&world.sandbox, Some(&cgroup)).await.unwrap();
+    (world.client, world.events) = (client, events);
+    world.client.create_pod(pod(), no_placing).await.unwrap();
+    world.run("c", "ulimit -n").await;
+    world.end_of("c").await;
+    assert_eq!(world.log_texts("c"), ["stdout F 777"]);
     world.finish().await;
 }
 

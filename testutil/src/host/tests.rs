@@ -45,6 +45,7 @@ fn root_the_outside_is_reachable() {
     let host = TestHost::new().unwrap();
     let outside = Outside::of(&host).unwrap();
     let listener = host.listen("0.0.0.0:7778").unwrap();
-    outside.in_network(|| Ok(drop(TcpStream::connect((Outside::HOST, 7778))?))).unwrap();
+    let connection = outside.in_network(|| Ok(TcpStream::connect((Outside::HOST, 7778))?)).unwrap();
+    drop(connection);
     assert_eq!(listener.accept().unwrap().1.ip().to_string(), Outside::ADDRESS);
 }

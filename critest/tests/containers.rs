@@ -61,7 +61,8 @@ fn root_users_are_numbers_and_names() {
         let pod = world.run_pod_named("users").await?;
         let number = |value: i64| Some(Int64Value { value });
         let image = world.image.clone();
-        let cases: [(&str, &dyn Fn(&mut ContainerConfig), &str); 5] = [
+        type Change<'a> = &'a dyn Fn(&mut ContainerConfig);
+        let cases: [(&str, Change<'_>, &str); 5] = [
             ("root", &|_| {}, "0 0 0"),
             ("number", &|c| linux(c).1.run_as_user = number(1234), "1234 0 0"),
             ("name", &|c| linux(c).1.run_as_username = "www-data".into(), "33 33 33 50"),

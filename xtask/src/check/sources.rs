@@ -46,10 +46,12 @@ fn faults_of(path: &str, text: &str) -> Vec<String> {
     if lines > MOST_LINES {
         faults.push(format!("{path}: {lines} lines; look for the second noun ({MOST_LINES} at most)"));
     }
-    if !text.starts_with("//!") && !path.ends_with("tests.rs") {
+    // In tests/, cargo takes a `foo.rs` for a test of its own.
+    let of_tests = path.ends_with("tests.rs") || path.contains("/tests/");
+    if !text.starts_with("//!") && !of_tests {
         faults.push(format!("{path}: does not open with //! (what it owns, what it leaves to others)"));
     }
-    if path.ends_with("/mod.rs") {
+    if path.ends_with("/mod.rs") && !of_tests {
         faults.push(format!("{path}: use foo.rs beside foo/"));
     }
     faults

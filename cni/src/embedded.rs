@@ -49,6 +49,8 @@ struct Inner {
     table: String,
     link_prefix: String,
     dir: PathBuf,
+    /// Says for which pools the host has its part, from before that is made until it is gone.
+    base_file: PathBuf,
     host: Host,
     book: Mutex<Book>,
     preferred: Mutex<Vec<Prefix>>,
@@ -73,6 +75,11 @@ impl Embedded {
             book.pools = Some(lease.pools);
             book.insert(lease);
         }
+        let base_file = config.state_dir.join("embedded-host.json");
+        book.base = files::read(&base_file).unwrap_or_else(|error| {
+            tracing::warn!(%error, "addresses of the host in pools of before may be left");
+            None
+        });
         let events = reaper::listen().map_err(|error| kernel("listening for", "links that go away", error))?;
         let inner = Arc::new(Inner {
             config: config.embedded.clone(),
@@ -80,6 +87,7 @@ impl Embedded {
             table: format!("podwright-{}", config.instance),
             link_prefix: format!("pw{}", hex(&config.instance, 4)),
             dir,
+            base_file,
             host,
             book: Mutex::new(book),
             preferred: Mutex::new(preferred),
@@ -231,7 +239,7 @@ impl Inner {
 
     /// Makes the host's part and the pod's.
     fn connect(&self, net: &HostNet, lease: &Lease, netns: &std::os::fd::OwnedFd) -> Result<Lease, CniError> {
-        self.ensure_base(net)?;
+        self.ensure_base(net, false)?;
         let mtu = self.mtu(net)?;
         let ipv6 = links::connect(net, lease, netns, mtu)?;
         let mut lease = lease.clone();
@@ -256,19 +264,20 @@ impl Inner {
         Ok(mtu)
     }
 
-    /// Makes table and gateway addresses, if they are not as they should be.
-    fn ensure_base(&self, net: &HostNet) -> Result<(), CniError> {
+    /// Makes table and gateway addresses, if they are not as they should be; with `anew` in any case.
+    fn ensure_base(&self, net: &HostNet, anew: bool) -> Result<(), CniError> {
         let (wanted, made) = {
             let book = self.book();
             (book.wanted_pools(), book.base.clone())
         };
-        if made.as_ref() == Some(&wanted) {
+        if !anew && made.as_ref() == Some(&wanted) {
             return Ok(());
         }
-        sysctl::forward(wanted.iter().any(|pools| pools.ipv6.is_some()))?;
-        links::add_gateways(net, &wanted)?;
         let dropped: Vec<Pools> =
             made.unwrap_or_default().into_iter().filter(|pools| !wanted.contains(pools)).collect();
+        files::write(&self.base_file, &[wanted.as_slice(), &dropped].concat(), false)?;
+        sysctl::forward(wanted.iter().any(|pools| pools.ipv6.is_some()))?;
+        links::add_gateways(net, &wanted)?;
         links::remove_gateways(net, &dropped)?;
         self.rewrite_table(net, &wanted)?;
         let mut book = self.book();
@@ -357,6 +366,7 @@ impl Inner {
             .commit(&self.table, &rules::remove_table())
             .map_err(|error| kernel("removing nftables table", &*self.table, error))?;
         links::remove_gateways(net, &pools)?;
+        files::remove(&self.base_file)?;
         self.book().base = None;
         Ok(())
     }
@@ -375,14 +385,14 @@ impl Inner {
             }
         }
         if self.book().is_empty() {
-            // A daemon that was killed between the last lease and the table's removal leaves the table.
+            // A daemon that was killed after the last lease went leaves the host's part.
+            self.remove_base(net)?;
             return net
                 .nft
                 .commit(&self.table, &rules::remove_table())
                 .map_err(|error| kernel("removing nftables table", &*self.table, error));
         }
-        self.book().base = None;
-        self.ensure_base(net)
+        self.ensure_base(net, true)
     }
 }
 

@@ -67,13 +67,15 @@ impl Attachment {
         Ok(())
     }
 
-    /// DEL by every plugin, last first. All are tried; the first error is returned.
+    /// DEL by every plugin, last first. All are tried, after one that hangs with the time of a query; the first error is
+    /// returned.
     pub(super) async fn delete(&self, runner: &Runner) -> Result<(), CniError> {
         let deadline = Instant::now() + runner.operation;
         let netns = Some(self.netns.clone()).filter(|path| is_namespace(path));
         let result = self.result.as_ref().filter(|_| self.version() >= Version::WITH_CHECK);
         let mut outcome = Ok(());
         for plugin in self.network.plugins.iter().rev() {
+            let deadline = deadline.max(Instant::now() + runner.query);
             let deleted = self.run("DEL", plugin, netns.clone(), result, runner, deadline, runner.operation).await;
             outcome = outcome.and(deleted.map(drop));
         }

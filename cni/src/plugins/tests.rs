@@ -302,6 +302,25 @@ async fn root_bad_plugins_hurt_only_their_pod() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn root_a_del_that_hangs_leaves_time_to_the_others() {
+    if !in_own_host("plugins::tests::root_a_del_that_hangs_leaves_time_to_the_others") {
+        return;
+    }
+    let site = Site::new();
+    let done = site.path("done");
+    site.script("slow", &format!("{GOOD}\n[ $CNI_COMMAND != DEL ] || {{ sleep 0.3; : > {}; }}", done.display()));
+    site.script("hung", &format!("{GOOD}\n[ $CNI_COMMAND != DEL ] || sleep 300"));
+    site.conflist(&json!({"cniVersion": "1.0.0", "name": "n", "plugins": [{"type": "slow"}, {"type": "hung"}]}));
+    let mut config = site.config();
+    (config.timeouts.operation, config.timeouts.query) = (Duration::from_secs(1), Duration::from_secs(1));
+    let networks = Networks::new(config).unwrap();
+    let request = pod(1, "one", &netns("one"));
+    networks.setup(&request).await.unwrap();
+    let error = networks.teardown(&request).await.unwrap_err().to_string();
+    assert!(error.contains("plugin hung of network n") && done.exists(), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn root_del_is_repeated_until_it_succeeds() {
     if !in_own_host("plugins::tests::root_del_is_repeated_until_it_succeeds") {
         return;

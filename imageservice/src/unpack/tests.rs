@@ -328,3 +328,13 @@ fn root_decoders_take_members_frames_and_none() {
     assert!(Decoder::new(&cut[..]).unwrap().read_to_end(&mut Vec::new()).is_err());
     assert!(Decoder::new(&b""[..]).unwrap().read_to_end(&mut Vec::new()).unwrap() == 0);
 }
+
+#[test]
+fn root_directories_that_are_implied_count_as_entries() {
+    let layer = Layer { dir: tempfile::Builder::new().prefix("pwt-unpack-").tempdir().unwrap() };
+    std::fs::create_dir(layer.path("")).unwrap();
+    let limits = Limits { layer_entries: 10, ..Limits::default() };
+    let archive = Archive::new().file("1/2/3/4/5/6/7/8/9/file", "").file("other", "").bytes();
+    let error = unpack(BufReader::new(&archive[..]), &layer.path(""), &limits, "test").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{error}");
+}

@@ -258,6 +258,13 @@ impl Engine {
         Ok(entries)
     }
 
+    /// Sandboxes that have not given their network back. Those that have are not asked to again, even if a part of it was still
+    /// on its way when an earlier daemon ended.
+    #[must_use]
+    pub fn network_holders(&self) -> Vec<SandboxId> {
+        self.shared.sandboxes.all().iter().filter(|s| s.holds_network()).map(|s| s.id.clone()).collect()
+    }
+
     /// Whether pods can be connected to a network now.
     ///
     /// # Errors

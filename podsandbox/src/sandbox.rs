@@ -165,6 +165,11 @@ impl Sandbox {
         self.live().durable.network_kind == Some(NetworkKind::Cni)
     }
 
+    /// Whether addresses may still be its own.
+    pub(crate) fn holds_network(&self) -> bool {
+        self.progress(|p| p.begun(steps::ADDRESS))
+    }
+
     pub(crate) fn all_containers(&self) -> Vec<Arc<Container>> {
         self.live().containers.values().cloned().collect()
     }

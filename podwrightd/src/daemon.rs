@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use podwright_cni::Networks;
 use podwright_cri::Cri;
 use podwright_imageservice::ImageStore;
-use podwright_podsandbox::{Engine, Ports, SandboxFilter};
+use podwright_podsandbox::{Engine, Ports};
 use podwright_shim_api::launcher::Launcher;
 
 use crate::config::Config;
@@ -59,8 +59,8 @@ async fn recover(engine: &Engine, networks: &Networks, images: &ImageStore) -> a
     for note in &report.notes {
         tracing::warn!("recovery: {note}");
     }
-    let known = engine.sandboxes(&SandboxFilter::default()).into_iter().map(|sandbox| sandbox.id).collect();
-    networks.recover(&known).await.context("cannot recover the pod networks")?;
+    let holders = engine.network_holders().into_iter().collect();
+    networks.recover(&holders).await.context("cannot recover the pod networks")?;
     // After recovery every container holds its image again.
     images.sweep().await.context("cannot sweep the image store")?;
     let (sandboxes, containers, running) = (report.sandboxes, report.containers, report.running);

@@ -23,6 +23,7 @@ use crate::shared::blocking;
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 
 pub(super) const FILES: &str = "files";
+pub(super) const ADDRESS: &str = "address";
 pub(super) const PIN: &str = "pin";
 /// The topmost step.
 pub(super) const TOP: &str = "containers";
@@ -50,7 +51,7 @@ pub(super) const TABLE: &[Step<Sandbox>] = &[
         gate: true,
     },
     Step {
-        name: "address",
+        name: ADDRESS,
         run: |s| Box::pin(choose_network(s)),
         undo: |s| Box::pin(release_address(s)),
         intent: |_| Intent::Own,

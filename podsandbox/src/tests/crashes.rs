@@ -118,6 +118,18 @@ fn while_a_container_is_made_or_started() {
 }
 
 #[test]
+fn who_gave_its_network_back_is_no_holder_after_a_restart() {
+    let node = Node::new();
+    let daemon = node.start();
+    let (stopped, runs) = (daemon.sandbox("stopped"), daemon.sandbox("runs"));
+    daemon.run(daemon.engine.stop_sandbox(&stopped)).unwrap();
+    daemon.crash();
+    let daemon = node.start();
+    assert!(daemon.engine.sandbox(&stopped).is_ok());
+    assert_eq!(daemon.engine.network_holders(), [runs]);
+}
+
+#[test]
 fn what_runs_is_taken_over_and_exits_are_learned() {
     let node = Node::new();
     let daemon = node.start();

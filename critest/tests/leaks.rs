@@ -1,6 +1,6 @@
 //! Two hundred pods made and removed: the host is what it was.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use podwright_critest::{World, WorldBuilder, host_port, shell, with_world, with_world_of};
 use podwright_testutil::Daemon;
 use tokio::task::JoinSet;
@@ -9,10 +9,39 @@ const EMBEDDED_PODS: usize = 200;
 /// Plugins are programs: each pod starts some twenty of them.
 const BRIDGED_PODS: usize = 40;
 const AT_A_TIME: usize = 8;
+/// After them the daemon has what it keeps: threads, buffers, connections.
+const WARM_UP_PODS: usize = 48;
+/// What the allocator may keep in pieces; 10 KiB for each pod would be more.
+const SLACK_KIBIBYTES: usize = 2048;
+
+/// What the daemon holds itself.
+#[derive(Debug)]
+struct Own {
+    files: usize,
+    kibibytes: usize,
+}
+
+impl Own {
+    fn of(daemon: &Daemon) -> Result<Self> {
+        let proc = format!("/proc/{}", daemon.pid().context("the daemon does not run")?);
+        let status = std::fs::read_to_string(format!("{proc}/status"))?;
+        let anonymous = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("no RssAnon")?;
+        let kibibytes = anonymous.trim().trim_end_matches(" kB").parse()?;
+        Ok(Self { files: std::fs::read_dir(format!("{proc}/fd"))?.count(), kibibytes })
+    }
+}
 
 #[test]
 fn root_two_hundred_pods_leave_nothing() {
-    with_world(async |world| make_and_remove(world, EMBEDDED_PODS).await);
+    with_world(async |world| {
+        make_and_remove(world, WARM_UP_PODS).await?;
+        let before = Own::of(&world.daemon)?;
+        make_and_remove(world, EMBEDDED_PODS).await?;
+        let after = Own::of(&world.daemon)?;
+        ensure!(after.files <= before.files, "the daemon keeps files open: {before:?}, then {after:?}");
+        ensure!(after.kibibytes <= before.kibibytes + SLACK_KIBIBYTES, "the daemon grows: {before:?}, then {after:?}");
+        Ok(())
+    });
 }
 
 #[test]

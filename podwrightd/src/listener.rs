@@ -63,18 +63,13 @@ pub(crate) struct RootLock {
     _file: File,
 }
 
-/// Makes a directory of the daemon, with its parents; an existing one gets the right mode.
+/// Makes a directory of the daemon, with its parents. An existing one is left as it is: it may be somebody else's, as `/run` is.
 ///
 /// # Errors
 /// It can not be made.
 pub(crate) fn make_directory(path: &Path) -> Result<(), PlaceError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(DIRECTORY_MODE)
-        .create(path)
-        .map_err(PlaceError::io("make the directory", path))?;
-    std::fs::set_permissions(path, Permissions::from_mode(DIRECTORY_MODE))
-        .map_err(PlaceError::io("set the mode of", path))
+    let mut maker = DirBuilder::new();
+    maker.recursive(true).mode(DIRECTORY_MODE).create(path).map_err(PlaceError::io("make the directory", path))
 }
 
 /// Takes the lock of a root directory, which exists.
@@ -159,6 +154,14 @@ mod tests {
         BlockingStream::connect(&path).unwrap();
         let entries = std::fs::read_dir(path.parent().unwrap()).unwrap().count();
         assert_eq!(entries, 1, "only the socket is left");
+    }
+
+    #[test]
+    fn a_directory_that_exists_keeps_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        make_directory(dir.path()).unwrap();
+        assert_eq!(std::fs::metadata(dir.path()).unwrap().permissions().mode() & 0o777, 0o755);
     }
 
     #[test]

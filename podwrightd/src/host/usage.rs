@@ -38,7 +38,7 @@ impl WritableUsage {
             Some((at, count)) if at.elapsed() < GOOD_FOR => count,
             Some(_) | None => {
                 let directory = self.directory.clone();
-                let count = tokio::task::spawn_blocking(move || counted(&directory)).await??;
+                let count = tokio::task::spawn_blocking(move || counted(&directory)).await?;
                 *last = Some((Instant::now(), count));
                 count
             }
@@ -47,17 +47,14 @@ impl WritableUsage {
     }
 }
 
-/// Counts all below a directory. Files that go away meanwhile do not count; nothing is followed; hard links count once.
-fn counted(directory: &Path) -> std::io::Result<Count> {
+/// Counts all below a directory. What goes away meanwhile or can not be read does not count (kubelet does not start without an
+/// answer); nothing is followed; hard links count once.
+fn counted(directory: &Path) -> Count {
     let mut count = Count::default();
     let mut seen = HashSet::new();
     let mut open = vec![directory.to_owned()];
     while let Some(directory) = open.pop() {
-        let entries = match std::fs::read_dir(&directory) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
+        let Ok(entries) = std::fs::read_dir(&directory) else { continue };
         for entry in entries.flatten() {
             let Ok(metadata) = entry.metadata() else { continue };
             if metadata.nlink() > 1 && !metadata.is_dir() && !seen.insert(metadata.ino()) {
@@ -70,7 +67,7 @@ fn counted(directory: &Path) -> std::io::Result<Count> {
             }
         }
     }
-    Ok(count)
+    count
 }
 
 #[cfg(test)]
@@ -84,9 +81,9 @@ mod tests {
         std::fs::write(dir.path().join("d/a"), vec![1; 100_000]).unwrap();
         std::fs::hard_link(dir.path().join("d/a"), dir.path().join("b")).unwrap();
         std::os::unix::fs::symlink("/", dir.path().join("root")).unwrap();
-        let count = counted(dir.path()).unwrap();
+        let count = counted(dir.path());
         assert_eq!(count.inodes, 3, "a directory, a file and a link");
         assert!(count.bytes >= 100_000 && count.bytes < 1_000_000, "{count:?}");
-        assert_eq!(counted(&dir.path().join("absent")).unwrap(), Count::default());
+        assert_eq!(counted(&dir.path().join("absent")), Count::default());
     }
 }

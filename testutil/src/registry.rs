@@ -56,8 +56,10 @@ impl RegistryBuilder {
     }
 
     fn launch(self, host: Option<&TestHost>) -> Result<Registry> {
-        let dir =
-            tempfile::Builder::new().prefix("pwt-registry-").tempdir().context("making a registry's directory")?;
+        // In a host's directory, so that its janitor removes it when the test is killed.
+        let parent = host.map_or_else(std::env::temp_dir, |host| host.dir().to_owned());
+        let dir = tempfile::Builder::new().prefix("pwt-registry-").tempdir_in(parent);
+        let dir = dir.context("making a registry's directory")?;
         let files = if self.tls { Some(tls::make(dir.path())?) } else { None };
         let htpasswd = match &self.account {
             Some((user, password)) => Some(tls::htpasswd(dir.path(), user, password)?),

@@ -157,6 +157,19 @@ fn a_dead_shim_makes_the_pod_not_ready_and_kills_its_containers() {
 }
 
 #[test]
+fn a_container_goes_although_its_shim_ended_in_the_middle_of_the_call() {
+    let node = Node::new();
+    let daemon = node.start();
+    let id = daemon.sandbox("a");
+    let container = daemon.run(daemon.engine.create_container(&id, ctr("c", "sleep"))).unwrap();
+    // Without a word: the engine still takes its connection for good.
+    node.world.reboot();
+    daemon.run(daemon.engine.remove_container(&container)).unwrap();
+    daemon.run(daemon.engine.remove_sandbox(&id)).unwrap();
+    node.assert_empty("a container whose shim ended");
+}
+
+#[test]
 fn a_dead_pause_process_makes_the_pod_not_ready() {
     let node = Node::new();
     let daemon = node.start();

@@ -161,7 +161,9 @@ fn a_container_goes_although_its_shim_ended_in_the_middle_of_the_call() {
     let node = Node::new();
     let daemon = node.start();
     let id = daemon.sandbox("a");
-    let container = daemon.run(daemon.engine.create_container(&id, ctr("c", "sleep"))).unwrap();
+    let container = daemon.running(&id, "c", "sleep");
+    node.world.exit(&container, 0);
+    daemon.ended(&container);
     // Without a word: the engine still takes its connection for good.
     node.world.reboot();
     daemon.run(daemon.engine.remove_container(&container)).unwrap();

@@ -124,7 +124,7 @@ fn filter(spec: &Spec, process: &Process, choice: &SeccompChoice) -> Result<Opti
         }
         SeccompChoice::Profile(path) => {
             let json = read_profile(path)?;
-            let release = rustix::system::uname().release().to_string_lossy().into_owned();
+            let release = crate::kernel::release();
             let profile = seccomp::parse_profile(&json, &filters::bounding(process), &release);
             (path.display().to_string(), profile.and_then(|profile| compile(&profile)))
         }

@@ -10,6 +10,7 @@ mod error;
 mod execute;
 mod filters;
 mod init;
+mod kernel;
 mod launch;
 mod lsm;
 mod masks;

@@ -11,6 +11,7 @@ use rustix::mount::{
 };
 
 use crate::error::{Failure, Step};
+use crate::kernel;
 use crate::launch::RootfsPlan;
 use crate::options::Change;
 
@@ -47,13 +48,11 @@ pub(crate) fn prepare(plan: &RootfsPlan, detached: bool) -> Result<Prepared<'_>,
         _ => {}
     }
     let overlay = Overlay { layers, writable };
-    if !detached {
+    // An older kernel takes `lowerdir+` until the very end, and complains then in its log.
+    if !detached || !kernel::is_at_least(6, 8) {
         return Ok(Prepared::Later(overlay));
     }
-    match overlay.mount_detached()? {
-        Some(mount) => Ok(Prepared::Detached(mount)),
-        None => Ok(Prepared::Later(overlay)),
-    }
+    overlay.mount_detached().map(Prepared::Detached)
 }
 
 fn clone(path: &Path, recursive: bool) -> Result<OwnedFd, Failure> {
@@ -83,19 +82,14 @@ fn make_writable(directory: &Path) -> Result<(PathBuf, PathBuf), Failure> {
 }
 
 impl Overlay<'_> {
-    /// `None` if the kernel does not know `lowerdir+`.
-    fn mount_detached(&self) -> Result<Option<OwnedFd>, Failure> {
+    fn mount_detached(&self) -> Result<OwnedFd, Failure> {
         let what = || "the overlay of the image's layers";
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).step("open the file system of", what)?;
         let set = |key: &str, value: &str| fsconfig_set_string(&context, key, value);
         set("source", "overlay").step("name", what)?;
         let mut held = Vec::new();
-        for (index, layer) in self.layers.iter().enumerate() {
-            let value = short(layer, &mut held)?;
-            match set("lowerdir+", &value) {
-                Err(Errno::INVAL) if index == 0 && is_directory(layer) => return Ok(None),
-                result => result.step("add the layer", || layer.display())?,
-            }
+        for layer in self.layers {
+            set("lowerdir+", &short(layer, &mut held)?).step("add the layer", || layer.display())?;
         }
         if let Some((upper, work)) = &self.writable {
             set("upperdir", &short(upper, &mut held)?).step("use", || upper.display())?;
@@ -103,8 +97,7 @@ impl Overlay<'_> {
         }
         set("index", "off").step("set index=off of", what)?;
         fsconfig_create(&context).map_err(|errno| self.explain(errno, &context))?;
-        let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).step("mount", what)?;
-        Ok(Some(mount))
+        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).step("mount", what)
     }
 
     /// The kernel's own words, which it leaves in the context.
@@ -146,10 +139,6 @@ impl Overlay<'_> {
         unmount(place, UnmountFlags::DETACH).step("unmount", what)?;
         tree
     }
-}
-
-fn is_directory(path: &Path) -> bool {
-    path.is_dir()
 }
 
 /// The path, or one through a descriptor where the path is too long for fsconfig(2).

@@ -1,8 +1,6 @@
 //! Profiles on the node, in the format that Docker and Kubernetes share: the OCI profile, and rules that apply to some
 //! capabilities, architectures or kernels only.
 
-use std::str::FromStr;
-
 use oci_spec::runtime::{
     Arch, Capabilities, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag, LinuxSyscall,
 };
@@ -10,6 +8,7 @@ use serde::Deserialize;
 
 use super::SeccompError;
 use super::arch::{NATIVE_NAME, TABLES};
+use crate::kernel::version;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -162,9 +161,4 @@ impl Machine<'_> {
 fn is_native_arch(name: &str) -> bool {
     let go = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
     name == go || TABLES.first().is_some_and(|table| word::<Arch>("arches", name).is_ok_and(|arch| arch == table.oci))
-}
-
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(u32::from_str);
-    Some((parts.next()?.ok()?, parts.next()?.ok()?))
 }

@@ -79,7 +79,8 @@ impl World {
         lock(&self.state).cni = true;
     }
 
-    /// Lets a port's method fail from now on: `network.setup`, `shim.start_container` and so on.
+    /// Lets a port's method fail from now on: `network.setup`, `shim.start_container` and so on. With `shim.dies`, a shim dies of a
+    /// `delete_container`.
     pub fn fail(&self, method: &str) {
         lock(&self.state).failing.insert(method.into());
     }

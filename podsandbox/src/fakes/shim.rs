@@ -227,6 +227,9 @@ impl Shim for FakeShim {
     }
 
     async fn delete_container(&self, container: &ContainerId) -> Result<(), PortError> {
+        if lock(&self.world.state).failing.contains("shim.dies") {
+            self.world.kill_shim(&self.sandbox);
+        }
         let member = self.with("shim.delete_container", |shim| shim.containers.remove(container))?;
         if let Some(member) = member {
             lock(&self.world.state).cgroups.remove(&member.cgroup);

@@ -162,10 +162,7 @@ fn a_container_goes_although_its_shim_ended_in_the_middle_of_the_call() {
     let daemon = node.start();
     let id = daemon.sandbox("a");
     let container = daemon.running(&id, "c", "sleep");
-    node.world.exit(&container, 0);
-    daemon.ended(&container);
-    // Without a word: the engine still takes its connection for good.
-    node.world.reboot();
+    node.world.fail("shim.dies");
     daemon.run(daemon.engine.remove_container(&container)).unwrap();
     daemon.run(daemon.engine.remove_sandbox(&id)).unwrap();
     node.assert_empty("a container whose shim ended");

@@ -260,7 +260,8 @@ impl Container {
         }
         live.durable.user = Some(started.user.clone());
         live.durable.state = ContainerState::Running { pid: started.pid, started_at_nanos: started.started_at_nanos };
-        let early_end = live.early_end.take();
+        // What ended before this start was of one that was undone.
+        let early_end = live.early_end.take().filter(|end| end.at_nanos >= started.started_at_nanos);
         drop(live);
         self.notify();
         self.emit(Change::Started);
@@ -274,6 +275,10 @@ impl Container {
         let mut live = self.live();
         if live.starting {
             live.early_end = Some(end.clone());
+            return;
+        }
+        if live.durable.state == ContainerState::Created {
+            // The process of a start that is undone; the container can be started again.
             return;
         }
         drop(live);

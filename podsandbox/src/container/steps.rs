@@ -1,7 +1,9 @@
 //! The table of a container: from its record to its process, and back.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
 
 use super::Container;
 use super::stop::SIGKILL;
@@ -12,6 +14,11 @@ use crate::ports::{CgroupPlacement, PortError, Shim, StartContainer, StartFailur
 use crate::record;
 use crate::shared::blocking;
 use crate::spec;
+
+/// Longest wait for a shim to be done with a process that was killed.
+const FORGOTTEN_WITHIN: Duration = Duration::from_secs(10);
+/// Pause before it is asked again.
+const FORGET_PAUSE: Duration = Duration::from_millis(10);
 
 /// The OCI specification in the container's directory.
 pub(crate) const SPECIFICATION_FILE: &str = "config.json";
@@ -199,32 +206,39 @@ async fn end_process(container: Arc<Container>) -> Outcome {
     }
     let shim = container.sandbox.live().shim.clone();
     if let Some(shim) = shim {
-        let forgotten = forget_process(&container, &*shim).await;
-        if forgotten.is_err() && !shim_is_gone(&container).await {
-            return forgotten;
-        }
+        forget_process(&container, &*shim).await?;
     }
     container.kill_cgroup().await
 }
 
+/// Lets the shim forget the process. It can not while the process still ends, or while it undoes a start that failed: that takes
+/// moments.
 async fn forget_process(container: &Container, shim: &dyn Shim) -> Outcome {
+    let deadline = Instant::now() + FORGOTTEN_WITHIN;
+    loop {
+        match kill_and_delete(container, shim).await {
+            Ok(()) | Err(PortError::NotFound(_)) => return Ok(()),
+            Err(_) if shim_is_gone(container).await => return Ok(()),
+            Err(PortError::Unavailable(_)) if Instant::now() < deadline => sleep(FORGET_PAUSE).await,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn kill_and_delete(container: &Container, shim: &dyn Shim) -> Result<(), PortError> {
     if container.live().durable.state == ContainerState::Created {
         // A start that was not answered may have succeeded.
-        absent_is_fine(shim.signal_container(&container.id, SIGKILL, true).await)?;
+        match shim.signal_container(&container.id, SIGKILL, true).await {
+            Ok(()) | Err(PortError::NotFound(_)) => {}
+            Err(error) => return Err(error),
+        }
     }
-    absent_is_fine(shim.delete_container(&container.id).await)
+    shim.delete_container(&container.id).await
 }
 
 /// A pod that is stopped meanwhile ends its shim in the middle of our call; with the shim all that it knew is gone.
 async fn shim_is_gone(container: &Container) -> bool {
     matches!(container.shared().ports.shims.connect(&container.sandbox.id).await, Ok(None))
-}
-
-fn absent_is_fine(result: Result<(), PortError>) -> Outcome {
-    match result {
-        Ok(()) | Err(PortError::NotFound(_)) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }
 
 impl Container {

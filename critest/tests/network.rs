@@ -9,7 +9,8 @@ use podwright_cri_api::v1::Protocol;
 use podwright_critest::{Pod, World, WorldBuilder, host_port, shell, with_world, with_world_of};
 use podwright_testutil::{Daemon, Outside, TestHost, in_network_of};
 
-const SERVE: &str = "mkdir -p /www; echo served > /www/index.html; echo up; exec httpd -f -p 80 -h /www";
+/// In the background httpd goes only after it listens.
+const SERVE: &str = "mkdir -p /www; echo served > /www/index.html; httpd -p 80 -h /www && echo up; exec sleep 1000";
 const LIMIT: Duration = Duration::from_secs(5);
 
 #[test]

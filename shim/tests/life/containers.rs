@@ -37,6 +37,7 @@ async fn root_a_repeated_start_answers_the_same_and_runs_once() {
     let (a, b) = tokio::join!(world.start(world.request("c"), &spec), world.start(world.request("c"), &spec));
     let c = world.start(world.request("c"), &spec).await.unwrap();
     assert_eq!((a.unwrap(), b.unwrap()), (c.clone(), c.clone()));
+    wait_for("the program speaks", || !world.log_texts("c").is_empty()).await;
     world.client.signal_container("c", 9, false).await.unwrap();
     assert_eq!(world.end_of("c").await.code, 137);
     world.client.signal_container("c", 9, false).await.unwrap();

@@ -6,10 +6,11 @@
 //!                       └── start failed, or stopped before start ───────^
 //! ```
 //!
-//! Its table is in `steps`, operations are in `operations`, `stop` and `exec`.
+//! Its table is in `steps`, operations are in `operations`, `stop`, `exec` and `session`.
 
 pub(crate) mod exec;
 mod operations;
+pub(crate) mod session;
 mod steps;
 mod stop;
 pub(crate) mod update;
@@ -19,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use podwright_types::{ContainerId, SandboxId};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::error::EngineError;
 use crate::events::{Change, Subject};
@@ -90,6 +91,8 @@ pub(crate) struct Container {
     /// Held while the record is written; true once it was deleted.
     record_gone: tokio::sync::Mutex<bool>,
     making: OnceLock<Making>,
+    /// Places for clients that attach.
+    pub(crate) attached: Arc<Semaphore>,
 }
 
 impl Container {
@@ -136,6 +139,7 @@ impl Container {
             operation: tokio::sync::Mutex::new(()),
             record_gone: tokio::sync::Mutex::new(false),
             making: OnceLock::new(),
+            attached: Arc::new(Semaphore::new(session::MAX_ATTACHED)),
         }
     }
 
@@ -215,6 +219,11 @@ impl Container {
 
     pub(crate) fn emit(&self, change: Change) {
         self.shared().events.emit(change, Subject::Container(self.snapshot()));
+    }
+
+    /// Told of each change of state.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
     }
 
     fn notify(&self) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use podwright_types::{ContainerId, SandboxId};
+use tokio::net::TcpStream;
 use tokio::sync::broadcast;
 
 use crate::config::{EngineConfig, Ports};
@@ -16,6 +17,7 @@ use crate::ladder::Climb;
 use crate::model::{ContainerConfig, ContainerSnapshot, Resources, SandboxConfig, SandboxSnapshot};
 use crate::recover;
 use crate::sandbox::{self, Sandbox};
+use crate::session::{Session, StreamChoice};
 use crate::shared::{Registry, Shared};
 use crate::timeline::TimelineEntry;
 
@@ -217,6 +219,38 @@ impl Engine {
         timeout: Option<Duration>,
     ) -> Result<ExecOutput, EngineError> {
         container::exec::sync(self.find_container(id)?, argv, timeout).await
+    }
+
+    /// Executes a command in a running container with live streams, and returns when its program runs. Dropping the
+    /// session's control kills the command.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` if the container does not run; see [`EngineError`].
+    pub async fn exec(
+        &self,
+        id: &ContainerId,
+        argv: Vec<String>,
+        choice: StreamChoice,
+    ) -> Result<Session, EngineError> {
+        container::session::exec(self.find_container(id)?, argv, choice).await
+    }
+
+    /// Attaches to the streams of a running container. A client that does not read is cut off: its outputs end while the
+    /// container runs on. Dropping the session only detaches; if it was the first with an input and the container was made
+    /// so, its stdin ends.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` if it does not run, `Exhausted` if too many clients are attached; see [`EngineError`].
+    pub async fn attach(&self, id: &ContainerId, choice: StreamChoice) -> Result<Session, EngineError> {
+        container::session::attach(self.find_container(id)?, choice).await
+    }
+
+    /// Connects to a port on the loopback of a ready pod, by IPv4, then IPv6.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` if the pod is not ready, `Unavailable` if nobody listens there; see [`EngineError`].
+    pub async fn port_forward(&self, id: &SandboxId, port: u16) -> Result<TcpStream, EngineError> {
+        sandbox::forward::connect(self.find_sandbox(id)?, port).await
     }
 
     /// Opens a container's log file anew, after a rotation.

@@ -3,16 +3,19 @@
 //!
 //! The first argument of a command says what it does: `true` and `false` end at once, `missing` and `forbidden` can not be
 //! executed, `sleep` runs until a signal, `stubborn` until SIGKILL, `immortal` for ever. In an exec, `echo` prints its
-//! arguments, `flood` prints as many bytes as its argument says, `daemon` ends and leaves its stdout open, `hang` never begins.
+//! arguments, `flood` prints as many bytes as its argument says, `daemon` ends and leaves its stdout open, `hang` never begins,
+//! `cat` gives back what it is sent.
 
 mod shim;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use podwright_types::{ContainerId, SandboxId};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::config::Ports;
@@ -175,6 +178,11 @@ impl Network for World {
         let next = u8::try_from(state.addresses.len() % 250).unwrap_or_default() + 2;
         let fresh = NetworkStatus { addresses: vec![std::net::Ipv4Addr::new(10, 0, 0, next).into()] };
         Ok(state.addresses.entry(request.sandbox.clone()).or_insert(fresh).clone())
+    }
+
+    async fn connect(&self, _: Option<OwnedFd>, port: u16) -> Result<TcpStream, PortError> {
+        let refused = |cause| PortError::Unavailable(format!("nobody listens: {cause}"));
+        TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, port)).await.map_err(refused)
     }
 
     async fn teardown(&self, request: &NetworkRequest) -> Result<(), PortError> {

@@ -8,6 +8,7 @@
 
 pub mod model;
 pub mod ports;
+pub mod session;
 
 mod config;
 mod container;

@@ -9,6 +9,7 @@
 //! Its table is in `steps`, operations are in `operations`, what its shim tells is handled in `watch`.
 
 mod files;
+pub(crate) mod forward;
 mod operations;
 mod pin;
 mod steps;

@@ -6,6 +6,7 @@ mod execs;
 mod failures;
 mod records;
 mod sandboxes;
+mod sessions;
 mod speed;
 
 use std::path::Path;

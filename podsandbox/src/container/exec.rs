@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use oci_spec::runtime::{Process, Spec, User};
+use oci_spec::runtime::{BoxBuilder, Process, Spec, User};
 use podwright_types::ExecId;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::unix::pipe;
@@ -16,6 +16,7 @@ use crate::error::EngineError;
 use crate::ladder::Climb;
 use crate::model::{ContainerState, ResolvedUser};
 use crate::ports::{ExecRequest, GivenFds, ProcessEnd, Shim};
+use crate::session::{StreamChoice, TerminalSize};
 use crate::shared::detached;
 use crate::util::random_bytes;
 
@@ -24,7 +25,7 @@ pub(crate) const OUTPUT_BYTES: usize = 16 << 20;
 /// Longest wait for the rest of the output after the command ended; its children may hold the pipes for ever.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 /// Longest wait for the end of a command that was killed.
-const KILL_WAIT: Duration = Duration::from_secs(5);
+pub(super) const KILL_WAIT: Duration = Duration::from_secs(5);
 
 /// Runs the command to its end, or for `limit`; then it is killed. It is killed too when the caller goes away.
 pub(crate) async fn sync(
@@ -46,14 +47,13 @@ async fn run(
     gone: oneshot::Receiver<()>,
 ) -> Result<ExecOutput, EngineError> {
     crate::validate::argv(&argv)?;
-    let process = process(&container, argv)?;
+    let process = process(&container, argv, &StreamChoice::default())?;
     let shim = container.sandbox.ready_shim("reach its shim")?;
     let exec = ExecId::from_random(random_bytes()?);
     let (stdout_write, stdout) = pipe_pair()?;
     let (stderr_write, stderr) = pipe_pair()?;
     let (told, end) = oneshot::channel();
-    let waiting = Waiting { container: &container, exec: exec.clone() };
-    container.sandbox.live().execs.insert(exec.clone(), told);
+    let waiting = Waiting::new(&container, &exec, told);
     let request = ExecRequest {
         container: container.id.clone(),
         exec,
@@ -77,9 +77,17 @@ struct Output {
 }
 
 /// An exec for whose end somebody waits; forgotten when that is over.
-struct Waiting<'a> {
+pub(super) struct Waiting<'a> {
     container: &'a Arc<Container>,
     exec: ExecId,
+}
+
+impl<'a> Waiting<'a> {
+    /// From now on its end is told.
+    pub(super) fn new(container: &'a Arc<Container>, exec: &ExecId, told: oneshot::Sender<ProcessEnd>) -> Self {
+        container.sandbox.live().execs.insert(exec.clone(), told);
+        Self { container, exec: exec.clone() }
+    }
 }
 
 impl Drop for Waiting<'_> {
@@ -122,7 +130,7 @@ async fn until_end(
 }
 
 /// The container's process with another command and the user that was looked up at its start.
-fn process(container: &Container, argv: Vec<String>) -> Result<String, EngineError> {
+pub(super) fn process(container: &Container, argv: Vec<String>, choice: &StreamChoice) -> Result<String, EngineError> {
     let (state, user, spec) = {
         let live = container.live();
         (live.durable.state.clone(), live.durable.user.clone(), live.spec.clone())
@@ -134,8 +142,24 @@ fn process(container: &Container, argv: Vec<String>) -> Result<String, EngineErr
     let spec: Spec = serde_json::from_str(&spec).map_err(unreadable)?;
     let mut process: Process = spec.process().clone().unwrap_or_default();
     process.set_args(Some(argv)).set_terminal(None).set_console_size(None);
+    if choice.tty {
+        with_terminal(&mut process, choice.size);
+    }
     process.set_user(resolved(&user.unwrap_or_default()));
     serde_json::to_string(&process).map_err(unreadable)
+}
+
+fn with_terminal(process: &mut Process, size: Option<TerminalSize>) {
+    process.set_terminal(Some(true));
+    let cells = size.and_then(|size| {
+        BoxBuilder::default().width(u64::from(size.columns)).height(u64::from(size.rows)).build().ok()
+    });
+    process.set_console_size(cells);
+    let mut environment = process.env().clone().unwrap_or_default();
+    if !environment.iter().any(|entry| entry.starts_with("TERM=")) {
+        environment.push("TERM=xterm".into());
+    }
+    process.set_env(Some(environment));
 }
 
 fn resolved(user: &ResolvedUser) -> User {

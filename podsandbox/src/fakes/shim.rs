@@ -13,9 +13,10 @@ use tokio::sync::mpsc;
 use super::World;
 use crate::model::ResolvedUser;
 use crate::ports::{
-    ContainerReport, CreatePod, ExecExit, ExecRequest, PodCreated, PortError, ProcessEnd, Shim, ShimEvent, ShimState,
-    StartContainer, StartFailure, Started,
+    ContainerReport, CreatePod, ExecExit, ExecRequest, GivenFds, PodCreated, PortError, ProcessEnd, Shim, ShimEvent,
+    ShimState, StartContainer, StartFailure, Started,
 };
+use crate::session::TerminalSize;
 use crate::util::{lock, now_nanos};
 
 /// What one fake shim has.
@@ -37,6 +38,8 @@ struct Member {
     report: ContainerReport,
     program: String,
     cgroup: String,
+    /// Open until its end.
+    clients: Vec<GivenFds>,
 }
 
 impl ShimWorld {
@@ -68,6 +71,7 @@ impl ShimWorld {
             && member.report.end.is_none()
         {
             member.report.end = Some(end.clone());
+            member.clients.clear();
             self.tell(&ShimEvent::ContainerExited(id.clone(), end));
         }
     }
@@ -95,7 +99,8 @@ impl ShimWorld {
             user: ResolvedUser { uid: 1, gid: 2, supplemental_groups: vec![2, 3] },
         };
         let report = ContainerReport { container: request.container.clone(), started: started.clone(), end: None };
-        let member = Member { report, program: program.into(), cgroup: request.cgroup.path.clone() };
+        let member =
+            Member { report, program: program.into(), cgroup: request.cgroup.path.clone(), clients: Vec::new() };
         self.containers.insert(request.container.clone(), member);
         match program {
             "true" => self.end(&request.container, 0),
@@ -192,6 +197,15 @@ impl Shim for FakeShim {
                 });
             }
             "false" => self.world.with_shim(&self.sandbox, |shim| shim.end_exec(&exec, 1))?,
+            "cat" => {
+                let stdin = request.fds.stdin;
+                tokio::task::spawn_blocking(move || {
+                    if let (Some(stdin), Some(stdout)) = (stdin, stdout) {
+                        drop(std::io::copy(&mut File::from(stdin), &mut File::from(stdout)));
+                    }
+                    drop(world.with_shim(&sandbox, |shim| shim.end_exec(&exec, 0)));
+                });
+            }
             _ => {
                 print(stdout, format!("{rest}\n").into_bytes());
                 self.world.with_shim(&self.sandbox, |shim| shim.end_exec(&exec, 0))?;
@@ -216,6 +230,20 @@ impl Shim for FakeShim {
 
     async fn kill_exec(&self, _: &ContainerId, exec: &ExecId) -> Result<(), PortError> {
         self.with("shim.kill_exec", |shim| shim.end_exec(exec, 137))
+    }
+
+    async fn attach(&self, container: &ContainerId, fds: GivenFds) -> Result<(), PortError> {
+        self.with("shim.attach", |shim| {
+            let member = shim.containers.get_mut(container).filter(|member| member.report.end.is_none());
+            let member = member.ok_or_else(|| PortError::NotFound("its streams have ended".into()))?;
+            member.clients.push(fds);
+            Ok(())
+        })?
+    }
+
+    async fn resize(&self, _: &ContainerId, exec: Option<&ExecId>, size: TerminalSize) -> Result<(), PortError> {
+        let whose = if exec.is_some() { "exec" } else { "container" };
+        self.world.call("shim.resize", &format!("{whose} {}x{}", size.columns, size.rows))
     }
 
     async fn update_container(&self, _: &ContainerId, resources: &str) -> Result<(), PortError> {

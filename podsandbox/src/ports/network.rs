@@ -7,6 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use podwright_types::SandboxId;
 use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
 
 use super::PortError;
 use crate::model::{DnsConfig, NetworkStatus, PortMapping};
@@ -67,6 +68,13 @@ pub trait Network: Send + Sync {
 
     /// Connects a pod; CNI ADD. Repeated for the same sandbox it returns the recorded result.
     async fn setup(&self, request: &NetworkRequest) -> Result<NetworkStatus, PortError>;
+
+    /// Connects to a port on the loopback of a network namespace (`None`: the host's), by IPv4, then IPv6. The caller has a
+    /// deadline.
+    ///
+    /// # Errors
+    /// `Unavailable` if nobody listens there.
+    async fn connect(&self, netns: Option<OwnedFd>, port: u16) -> Result<TcpStream, PortError>;
 
     /// Disconnects a pod; CNI DEL. Nothing recorded is success.
     async fn teardown(&self, request: &NetworkRequest) -> Result<(), PortError>;

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::PortError;
 use crate::model::{GroupsPolicy, ResolvedUser, Seccomp, UserNamespace};
+use crate::session::TerminalSize;
 
 /// What a shim is started with.
 #[derive(Debug, Clone)]
@@ -254,6 +255,12 @@ pub trait Shim: Send + Sync {
     async fn signal_container(&self, container: &ContainerId, signal: i32, all: bool) -> Result<(), PortError>;
     /// Kills an exec and its session. Ended already is success.
     async fn kill_exec(&self, container: &ContainerId, exec: &ExecId) -> Result<(), PortError>;
+    /// Gives a client a share in a container's streams: what it prints from now on, and its stdin if that is kept open. They
+    /// are closed when the container's output ends.
+    async fn attach(&self, container: &ContainerId, fds: GivenFds) -> Result<(), PortError>;
+    /// Changes the size of a terminal: an exec's, or the container's own.
+    async fn resize(&self, container: &ContainerId, exec: Option<&ExecId>, size: TerminalSize)
+    -> Result<(), PortError>;
     /// Writes changed limits; `resources` is the OCI `linux.resources`, JSON, and holds only what is to be changed.
     async fn update_container(&self, container: &ContainerId, resources: &str) -> Result<(), PortError>;
     /// Opens the log file anew, after a rotation; nothing is lost.

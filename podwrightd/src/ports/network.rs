@@ -1,9 +1,15 @@
 //! [`Network`] over the pod networks.
 
+mod dial;
+
+use std::os::fd::OwnedFd;
+
 use async_trait::async_trait;
 use podwright_cni::{CniError, DnsSettings, Networks, PodRequest};
 use podwright_podsandbox::model::{NetworkStatus, PortMapping, Protocol};
 use podwright_podsandbox::ports::{Network, NetworkKind, NetworkRequest, PortError};
+
+use tokio::net::TcpStream;
 
 use super::whole_text;
 
@@ -26,6 +32,10 @@ impl Network for PodNetworks {
     async fn setup(&self, request: &NetworkRequest) -> Result<NetworkStatus, PortError> {
         let joined = self.0.setup(&converted(request)).await.map_err(|error| failed(&error))?;
         Ok(NetworkStatus { addresses: joined.addresses })
+    }
+
+    async fn connect(&self, netns: Option<OwnedFd>, port: u16) -> Result<TcpStream, PortError> {
+        dial::connect(netns, port).await
     }
 
     async fn teardown(&self, request: &NetworkRequest) -> Result<(), PortError> {

@@ -6,9 +6,10 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use async_trait::async_trait;
 use podwright_podsandbox::ports::{
-    CgroupPlacement, CreatePod, ExecRequest, PodCreated, PortError, Shim, ShimState, StartContainer, StartFailure,
-    Started,
+    CgroupPlacement, CreatePod, ExecRequest, GivenFds, PodCreated, PortError, Shim, ShimState, StartContainer,
+    StartFailure, Started,
 };
+use podwright_podsandbox::session::TerminalSize;
 use podwright_shim_api as api;
 use podwright_shim_api::client::{Client, ClientError, StreamFds};
 use podwright_types::{ContainerId, ExecId};
@@ -81,14 +82,13 @@ impl Shim for ConnectedShim {
     }
 
     async fn exec(&self, request: ExecRequest) -> Result<i32, PortError> {
-        let streams = StreamFds { stdin: request.fds.stdin, stdout: request.fds.stdout, stderr: request.fds.stderr };
         let call = api::Exec {
             container: request.container.to_string(),
             exec: request.exec.to_string(),
             seccomp: Some(convert::seccomp(&request.seccomp)),
             ..api::Exec::default()
         };
-        self.client.exec(call, &request.process, streams).await.map_err(|e| client_error("execute", &e))
+        self.client.exec(call, &request.process, streams(request.fds)).await.map_err(|e| client_error("execute", &e))
     }
 
     async fn signal_container(&self, container: &ContainerId, signal: i32, all: bool) -> Result<(), PortError> {
@@ -99,6 +99,26 @@ impl Shim for ConnectedShim {
     async fn kill_exec(&self, container: &ContainerId, exec: &ExecId) -> Result<(), PortError> {
         let killed = self.client.kill_exec(container.as_str(), exec.as_str()).await;
         killed.map_err(|e| client_error(&format!("kill exec {exec} of container {container}"), &e))
+    }
+
+    async fn attach(&self, container: &ContainerId, fds: GivenFds) -> Result<(), PortError> {
+        let attached = self.client.attach(container.as_str(), streams(fds)).await;
+        attached.map_err(|e| client_error(&format!("attach to container {container}"), &e))
+    }
+
+    async fn resize(
+        &self,
+        container: &ContainerId,
+        exec: Option<&ExecId>,
+        size: TerminalSize,
+    ) -> Result<(), PortError> {
+        let call = api::Resize {
+            container: container.to_string(),
+            exec: exec.map(ToString::to_string).unwrap_or_default(),
+            size: Some(api::TerminalSize { columns: size.columns.into(), rows: size.rows.into() }),
+        };
+        let resized = self.client.resize(call).await;
+        resized.map_err(|e| client_error(&format!("resize a terminal of container {container}"), &e))
     }
 
     async fn update_container(&self, container: &ContainerId, resources: &str) -> Result<(), PortError> {
@@ -120,6 +140,10 @@ impl Shim for ConnectedShim {
     async fn shutdown(&self) -> Result<(), PortError> {
         self.client.shutdown().await.map_err(|e| client_error("end the shim", &e))
     }
+}
+
+fn streams(fds: GivenFds) -> StreamFds {
+    StreamFds { stdin: fds.stdin, stdout: fds.stdout, stderr: fds.stderr }
 }
 
 /// A path as bytes, for the wire.

@@ -1,12 +1,12 @@
 //! `cargo xtask check`: what must hold for every commit.
 
+mod deny;
 mod direction;
-mod licences;
 mod sources;
 
 use anyhow::{Result, bail};
 
-use crate::process::{self, installed, step};
+use crate::process::{self, step};
 use crate::setup;
 use crate::workspace::Workspace;
 
@@ -25,10 +25,9 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
 
 /// All checks, no tests. The quick ones come first.
 pub(crate) fn without_tests(workspace: &Workspace) -> Result<()> {
-    step("rules of the house: file heads and lengths, unsafe code, directions of dependency, licences");
+    step("rules of the house: file heads and lengths, unsafe code, directions of dependency");
     let mut faults = sources::faults(workspace)?;
     faults.extend(direction::faults(workspace)?);
-    faults.extend(licences::faults(workspace)?);
     if !faults.is_empty() {
         bail!("{} rules are broken:\n{}", faults.len(), faults.join("\n"));
     }
@@ -39,15 +38,5 @@ pub(crate) fn without_tests(workspace: &Workspace) -> Result<()> {
     step("documentation");
     let mut doc = workspace.cargo(&["doc", "--quiet", "--workspace", "--no-deps"]);
     process::run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
-    deny(workspace)
-}
-
-/// cargo-deny looks deeper than our own licence check; building it takes minutes, so it runs where it is installed.
-fn deny(workspace: &Workspace) -> Result<()> {
-    if !installed("cargo-deny") {
-        println!("    cargo-deny is not installed (cargo xtask setup --deny): bans and duplicates were not checked");
-        return Ok(());
-    }
-    step("cargo-deny");
-    process::run(&mut workspace.cargo(&["deny", "--log-level", "error", "check", "bans", "licenses", "sources"]))
+    deny::run(workspace)
 }

@@ -32,11 +32,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Install the packages that are missing, saying which.
-    Setup {
-        /// Install cargo-deny too (some minutes).
-        #[arg(long)]
-        deny: bool,
-    },
+    Setup,
     /// Build the daemon, the shim and the test tools into target/podwright (or target/podwright-release).
     Build {
         /// Optimise.
@@ -87,7 +83,7 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     let workspace = Workspace::find()?;
     match Arguments::parse().command {
-        Command::Setup { deny } => setup::run(deny),
+        Command::Setup => setup::run(),
         Command::Build { release } => build::run(&workspace, if release { Profile::Release } else { Profile::Dev }),
         Command::Check => check::run(&workspace),
         Command::Test { filter } => suite::test(&workspace, filter.as_deref()),

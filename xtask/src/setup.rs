@@ -52,12 +52,8 @@ const DEBIAN_PLUGIN: &str = "/usr/lib/cni/bridge";
 const GO_MINOR_AT_LEAST: u32 = 21;
 
 /// `cargo xtask setup`.
-pub(crate) fn run(deny: bool) -> Result<()> {
+pub(crate) fn run() -> Result<()> {
     for_tests()?;
-    if deny && !installed("cargo-deny") {
-        step("installing cargo-deny with cargo (some minutes)");
-        process::run(Command::new("cargo").args(["install", "--locked", "cargo-deny"]))?;
-    }
     println!("everything needed is installed");
     Ok(())
 }

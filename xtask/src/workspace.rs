@@ -26,14 +26,6 @@ pub(crate) struct Member {
     pub(crate) name: String,
 }
 
-/// A crate from elsewhere.
-pub(crate) struct Foreign {
-    pub(crate) name: String,
-    pub(crate) version: String,
-    pub(crate) license: Option<String>,
-    pub(crate) source: String,
-}
-
 impl Workspace {
     pub(crate) fn find() -> Result<Self> {
         let mut command = Command::new(cargo());
@@ -62,10 +54,6 @@ impl Workspace {
             .collect()
     }
 
-    pub(crate) fn foreign(&self) -> Vec<Foreign> {
-        self.packages().filter_map(foreign).collect()
-    }
-
     fn packages(&self) -> impl Iterator<Item = &Value> {
         list(&self.metadata, "packages")
     }
@@ -83,15 +71,6 @@ impl Workspace {
             .collect();
         Some(Member { dir, roots, dependencies, name: text(package, "name")?.to_owned() })
     }
-}
-
-fn foreign(package: &Value) -> Option<Foreign> {
-    Some(Foreign {
-        source: text(package, "source")?.to_owned(),
-        name: text(package, "name")?.to_owned(),
-        version: text(package, "version")?.to_owned(),
-        license: text(package, "license").map(str::to_owned),
-    })
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::LinuxResources;
 use rustix::process::Pid;
 
-use crate::{Error, Hierarchy, Stats, files, v1, v2};
+use crate::{Details, Error, Hierarchy, Reader, Stats, files, v1, v2};
 
 /// A handle for one cgroup. It owns nothing: dropping it leaves the cgroup as it is.
 #[derive(Debug, Clone)]
@@ -161,7 +161,28 @@ impl Cgroup {
     /// # Errors
     /// If it does not exist, or a file can not be read.
     pub fn stats(&self) -> Result<Stats, Error> {
-        Stats::read(self)
+        self.stats_with(&mut Reader::default())
+    }
+
+    /// As [`Self::stats`], with a buffer that serves for many.
+    ///
+    /// # Errors
+    /// As [`Self::stats`].
+    pub fn stats_with(&self, reader: &mut Reader) -> Result<Stats, Error> {
+        Stats::read(self, reader)
+    }
+
+    /// What it uses in detail; `page_sizes` are the sizes of huge pages to look for, as `2MB`.
+    ///
+    /// # Errors
+    /// If a file can not be read.
+    pub fn details(&self, reader: &mut Reader, page_sizes: &[String]) -> Result<Details, Error> {
+        Details::read(self, reader, page_sizes)
+    }
+
+    /// Its path without slashes at the ends.
+    pub(crate) fn relative(&self) -> &str {
+        &self.relative
     }
 }
 

@@ -17,5 +17,7 @@ pub use cgroup::Cgroup;
 pub use error::Error;
 pub use hierarchy::{Hierarchy, V1Mount};
 pub use slice::{expand_slice, scope_name, systemd_path};
-pub use stats::{IoStats, MemoryStats, Stats};
+pub use stats::{
+    CpuDetails, Details, DeviceIo, HugePages, MemoryDetails, MemoryStats, Pressure, Reader, Stall, Stats, SwapStats,
+};
 pub use v2::weight_of_shares;

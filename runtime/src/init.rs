@@ -40,12 +40,13 @@ pub(crate) fn run(launch: Launch<'_>, process: &Process, socket: &OwnedFd) -> Re
     let cover = masks::prepare_cover(masked)?;
     let finish = Finish::prepare(launch.spec, process, &launch.seccomp)?;
     let cgroup_namespace = matches!(launch.namespaces.cgroup, Namespace::New);
-    let prepared =
-        mounts::prepare(launch.spec.mounts().as_deref().unwrap_or_default(), &launch.given_mounts, cgroup_namespace)?;
-    let rootfs = rootfs::prepare(launch.rootfs, launch.rootfs_method == RootfsMethod::Auto)?;
+    let detached = launch.rootfs_method == RootfsMethod::Auto;
+    let asked = launch.spec.mounts().as_deref().unwrap_or_default();
+    let mut prepared = mounts::prepare(asked, &launch.given_mounts, cgroup_namespace, detached)?;
+    let rootfs = rootfs::prepare(launch.rootfs, detached)?;
     enter_namespaces(&launch)?;
     sysctl::write_all(linux.sysctl().iter().flatten(), own(&launch))?;
-    let root = enter_root(rootfs, linux)?;
+    let root = enter_root(rootfs, &mut prepared, linux)?;
     let dev_is_bound = prepared.iter().any(|mount| mount.binds("/dev"));
     for mount in prepared {
         mount.attach(&root)?;
@@ -107,10 +108,11 @@ fn enter_namespaces(launch: &Launch<'_>) -> Result<(), Failure> {
 }
 
 /// Makes the rootfs the root and lets go of the host's mounts.
-fn enter_root(rootfs: Prepared<'_>, linux: &Linux) -> Result<Root, Failure> {
+fn enter_root(rootfs: Prepared<'_>, volumes: &mut [mounts::Prepared<'_>], linux: &Linux) -> Result<Root, Failure> {
     let what = || "the root file system";
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
         .step("make private", || "all mounts")?;
+    mounts::put_together(volumes)?;
     let mount = match rootfs {
         Prepared::Detached(mount) => mount,
         Prepared::Later(overlay) => overlay.mount_attached()?,

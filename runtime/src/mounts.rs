@@ -17,8 +17,10 @@ use crate::error::{Failure, Step};
 use crate::options::{self, Options};
 use crate::propagation;
 use crate::root::{self, Root};
+use crate::rootfs::{self, Overlay};
 
 pub(crate) mod cgroup;
+mod layered;
 
 /// Destinations whose symlinks in an image are refused rather than followed.
 const PLAIN: [&str; 3] = ["/proc", "/sys", "/dev"];
@@ -33,6 +35,8 @@ pub(crate) struct Prepared<'a> {
 enum Source<'a> {
     /// A detached mount, with its attributes set.
     Tree(OwnedFd),
+    /// An overlay that has to wait for the private mount namespace; see [`put_together`].
+    Overlay(Overlay<'static>),
     /// A file system that is made inside.
     New { kind: &'a str, name: String },
     /// The cgroup trees.
@@ -44,14 +48,28 @@ pub(crate) fn prepare<'a>(
     mounts: &'a [Mount],
     given: &BTreeMap<PathBuf, BorrowedFd<'_>>,
     own_cgroup_namespace: bool,
+    detached: bool,
 ) -> Result<Vec<Prepared<'a>>, Failure> {
-    mounts.iter().map(|mount| prepare_one(mount, given, own_cgroup_namespace)).collect()
+    mounts.iter().map(|mount| prepare_one(mount, given, own_cgroup_namespace, detached)).collect()
+}
+
+/// Mounts what could not be made detached. To be called in the private mount namespace, while the host's paths are there.
+pub(crate) fn put_together(mounts: &mut [Prepared<'_>]) -> Result<(), Failure> {
+    for mount in mounts {
+        if let Source::Overlay(overlay) = &mount.source {
+            let tree = overlay.mount_attached().map_err(|failure| placed(failure, mount.destination))?;
+            set_attributes(&tree, &mount.options, mount.destination)?;
+            mount.source = Source::Tree(tree);
+        }
+    }
+    Ok(())
 }
 
 fn prepare_one<'a>(
     mount: &'a Mount,
     given: &BTreeMap<PathBuf, BorrowedFd<'_>>,
     own_cgroup_namespace: bool,
+    detached: bool,
 ) -> Result<Prepared<'a>, Failure> {
     let destination = mount.destination().as_path();
     if !destination.is_absolute() || root::normalized(destination) == Path::new("/") {
@@ -81,6 +99,7 @@ fn prepare_one<'a>(
     }
     let source = match options.bind {
         Some(recursive) => Source::Tree(bind_source(mount, given, recursive, &options)?),
+        None if kind == "overlay" => layered_source(destination, &options, detached)?,
         None if matches!(kind, "cgroup" | "cgroup2") => Source::Cgroup(cgroup::prepare(own_cgroup_namespace)?),
         None => {
             let name = mount.source().as_deref().and_then(Path::to_str).unwrap_or(kind).to_owned();
@@ -112,6 +131,19 @@ fn bind_source(
     set_propagation(&tree, propagation, destination)?;
     set_attributes(&tree, options, destination)?;
     Ok(tree)
+}
+
+/// Directories that are shown as one: an image that is mounted as a volume.
+fn layered_source(destination: &Path, options: &Options, detached: bool) -> Result<Source<'static>, Failure> {
+    let directories = layered::directories(&options.data, destination)?;
+    let overlay = rootfs::prepare_readonly(directories, detached).map_err(|failure| placed(failure, destination))?;
+    Ok(match overlay {
+        rootfs::Prepared::Detached(tree) => {
+            set_attributes(&tree, options, destination)?;
+            Source::Tree(tree)
+        }
+        rootfs::Prepared::Later(overlay) => Source::Overlay(overlay),
+    })
 }
 
 fn set_propagation(tree: &OwnedFd, (propagation, recursive): (Propagation, bool), at: &Path) -> Result<(), Failure> {
@@ -149,6 +181,7 @@ impl Prepared<'_> {
                 let directory = root::is_directory(&tree).step("look at the source of", || at.display())?;
                 attach_tree(root, &tree, at, directory)
             }
+            Source::Overlay(_) => Err(Failure::because("mount", at.display(), "its directories were not put together")),
             Source::New { kind, name } => {
                 let mount = new_file_system(kind, &name, &self.options.data).map_err(|failure| placed(failure, at))?;
                 set_attributes(&mount, &self.options, at)?;

@@ -1,5 +1,6 @@
 //! A container's root file system as a detached mount, put together from a [`RootfsPlan`]. Attaching it is left to others.
 
+use std::borrow::Cow;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -22,7 +23,7 @@ const MAX_OPTIONS_BYTES: usize = 4095;
 
 /// Lower directories and the writable ones of an overlay.
 pub(crate) struct Overlay<'a> {
-    layers: &'a [PathBuf],
+    layers: Cow<'a, [PathBuf]>,
     writable: Option<(PathBuf, PathBuf)>,
 }
 
@@ -47,12 +48,12 @@ pub(crate) fn prepare(plan: &RootfsPlan, detached: bool) -> Result<Prepared<'_>,
         ([only], None) => return clone_readonly(only).map(Prepared::Detached),
         _ => {}
     }
-    let overlay = Overlay { layers, writable };
-    // An older kernel takes `lowerdir+` until the very end, and complains then in its log.
-    if !detached || !kernel::is_at_least(6, 8) {
-        return Ok(Prepared::Later(overlay));
-    }
-    overlay.mount_detached().map(Prepared::Detached)
+    Overlay { layers: layers.into(), writable }.prepare(detached)
+}
+
+/// An overlay of at least two directories that nothing can write to, the topmost first.
+pub(crate) fn prepare_readonly(directories: Vec<PathBuf>, detached: bool) -> Result<Prepared<'static>, Failure> {
+    Overlay { layers: directories.into(), writable: None }.prepare(detached)
 }
 
 fn clone(path: &Path, recursive: bool) -> Result<OwnedFd, Failure> {
@@ -81,14 +82,22 @@ fn make_writable(directory: &Path) -> Result<(PathBuf, PathBuf), Failure> {
     Ok((upper, work))
 }
 
-impl Overlay<'_> {
+impl<'a> Overlay<'a> {
+    fn prepare(self, detached: bool) -> Result<Prepared<'a>, Failure> {
+        // An older kernel takes `lowerdir+` until the very end, and complains then in its log.
+        if !detached || !kernel::is_at_least(6, 8) {
+            return Ok(Prepared::Later(self));
+        }
+        self.mount_detached().map(Prepared::Detached)
+    }
+
     fn mount_detached(&self) -> Result<OwnedFd, Failure> {
         let what = || "the overlay of the image's layers";
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).step("open the file system of", what)?;
         let set = |key: &str, value: &str| fsconfig_set_string(&context, key, value);
         set("source", "overlay").step("name", what)?;
         let mut held = Vec::new();
-        for layer in self.layers {
+        for layer in self.layers.iter() {
             set("lowerdir+", &short(layer, &mut held)?).step("add the layer", || layer.display())?;
         }
         if let Some((upper, work)) = &self.writable {

@@ -10,6 +10,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("root_writes_go_to_the_upper_directory", writes_go_to_the_upper_directory),
     ("root_many_layers_work_both_ways", many_layers_work_both_ways),
     ("root_one_readonly_layer_and_directories", one_readonly_layer_and_directories),
+    ("root_directories_shown_as_one_are_readonly_both_ways", directories_shown_as_one_are_readonly_both_ways),
     ("root_binds_of_files_and_directories", binds_of_files_and_directories),
     ("root_recursive_readonly_covers_submounts", recursive_readonly_covers_submounts),
     ("root_propagation_is_as_asked", propagation_is_as_asked),
@@ -63,6 +64,36 @@ fn one_readonly_layer_and_directories() {
     assert_eq!(fixture.run().unwrap_err().kind, FailureKind::Setup);
     fixture.plan = RootfsPlan::Layers { layers: vec!["/no/such/layer".into(), fixture.layer()], writable: None };
     assert!(fixture.run().unwrap_err().text.contains("/no/such/layer"));
+}
+
+fn directories_shown_as_one_are_readonly_both_ways() {
+    for method in [RootfsMethod::Auto, RootfsMethod::Attached] {
+        let mut fixture = Fixture::new();
+        fixture.method = method;
+        let (upper, lower) = (fixture.top.path().join("up:per"), fixture.top.path().join("lo\\wer"));
+        for (directory, files) in [(&upper, ["both", "top"]), (&lower, ["both", "echo"])] {
+            std::fs::create_dir(directory).unwrap();
+            for file in files {
+                std::fs::copy("/bin/busybox", directory.join(file)).unwrap();
+            }
+        }
+        std::fs::write(upper.join("both"), "upper").unwrap();
+        let escaped = |path: &std::path::Path| path.display().to_string().replace('\\', r"\\").replace(':', r"\:");
+        let list = format!("lowerdir={}:{}", escaped(&upper), escaped(&lower));
+        let before = mountinfo();
+        fixture.mount(json!({"type": "overlay", "source": "overlay", "destination": "/data/image",
+            "options": [list, "ro", "nosuid", "nodev"]}));
+        assert_eq!(fixture.out("cd /data/image; ls; cat both"), "both\necho\ntop\nupper", "{method:?}");
+        assert_ne!(fixture.sh("touch /data/image/x").code, 0, "{method:?}");
+        assert_eq!(fixture.out("/data/image/echo runs"), "runs", "{method:?}");
+        let shown = fixture.out("grep ' /data/image ' /proc/mounts");
+        assert!(shown.contains("ro,nosuid,nodev"), "{shown}");
+        assert_eq!(mountinfo(), before);
+        fixture.spec["mounts"].as_array_mut().unwrap().last_mut().unwrap()["options"] =
+            json!(["lowerdir=/no/such/directory:/", "ro"]);
+        let failure = fixture.run().unwrap_err();
+        assert!(failure.text.contains("/data/image"), "{failure}");
+    }
 }
 
 fn binds_of_files_and_directories() {

@@ -12,6 +12,7 @@
 
 mod implied;
 mod index;
+mod merged;
 mod usage;
 
 use std::fs::{DirBuilder, File};
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use implied::note;
 pub(crate) use index::{IndexEntry, read_index, wrap_manifest, write_index};
+pub(crate) use merged::{NoDirectory, merged_directory};
 
 use crate::error::{ErrorKind, ImageError, Result};
 use crate::hash::digest_of;

@@ -11,7 +11,7 @@ mod locks;
 mod pull;
 mod sync;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use podwright_types::Digest;
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
 use crate::config::ImageConfig;
-use crate::content::Content;
+use crate::content::{Content, NoDirectory, merged_directory};
 use crate::error::{ErrorKind, ImageError, Result};
 use crate::image::{FsInfo, ImageInfo, PulledImage, ResolvedImage};
 use crate::progress::ProgressFn;
@@ -125,6 +125,25 @@ impl ImageStore {
             let shown: String = reference.chars().take(128).collect();
             ImageError::new(ErrorKind::NotFound, "find image", shown, "it is not on this host; pull it first")
         })
+    }
+
+    /// The directories of an image's layers that show `path` together, the topmost first: the `lowerdir` list of a mount of that
+    /// part of the image. Links are followed inside the image. An empty path is the whole image.
+    ///
+    /// # Errors
+    /// `NotFound` without the image, `Invalid` if there is no such directory in it, `Io` of the disk.
+    pub async fn directory(&self, image: &str, path: &Path) -> Result<Vec<PathBuf>> {
+        let layers = self.resolve(image)?.layers;
+        let (path, object) = (path.to_owned(), format!("{} of image {image}", path.display()));
+        blocking("find directory", move || {
+            merged_directory(&layers, &path).map_err(|error| match error {
+                NoDirectory::Io(error) => ImageError::io("find directory", Path::new(&object), error),
+                NoDirectory::Missing | NoDirectory::NotDirectory | NoDirectory::TooManyLinks => {
+                    ImageError::new(ErrorKind::Invalid, "find directory", object, error.to_string())
+                }
+            })
+        })
+        .await
     }
 
     /// Removes an image with all its names; an unknown one is no error. What holders use stays on disk.

@@ -17,7 +17,13 @@ impl From<BadField> for Status {
 
 /// The status for a failure of the engine.
 pub(crate) fn from_engine(error: &EngineError) -> Status {
-    let code = match error {
+    // Clients know it by this word.
+    let word = if matches!(error, EngineError::ImageVolume(_)) { "ImageVolumeMountFailed: " } else { "" };
+    with_text(code(error), &format!("{word}{error}"))
+}
+
+fn code(error: &EngineError) -> Code {
+    match error {
         EngineError::NotFound(_) => Code::NotFound,
         EngineError::Invalid(_) => Code::InvalidArgument,
         EngineError::AlreadyExists(_) => Code::AlreadyExists,
@@ -25,9 +31,9 @@ pub(crate) fn from_engine(error: &EngineError) -> Status {
         EngineError::Unavailable(_) => Code::Unavailable,
         EngineError::TimedOut(_) => Code::DeadlineExceeded,
         EngineError::Exhausted(_) => Code::ResourceExhausted,
+        EngineError::ImageVolume(cause) => code(cause),
         EngineError::Internal(_) => Code::Internal,
-    };
-    with_text(code, &error.to_string())
+    }
 }
 
 /// The status for a failure of the image store. Clients branch on the first word of a failed pull, where it is one of the
@@ -104,6 +110,12 @@ mod tests {
     fn what_kubelet_tolerates_has_its_code() {
         assert_eq!(from_engine(&EngineError::NotFound("x".into())).code(), Code::NotFound);
         assert_eq!(from_engine(&EngineError::TimedOut("x".into())).code(), Code::DeadlineExceeded);
+        let refused = EngineError::ImageVolume(Box::new(EngineError::Invalid("no such directory".into())));
+        let status = from_engine(&refused);
+        assert_eq!(
+            (status.code(), status.message()),
+            (Code::InvalidArgument, "ImageVolumeMountFailed: no such directory")
+        );
         assert_eq!(unimplemented("Exec").code(), Code::Unimplemented);
     }
 }

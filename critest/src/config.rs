@@ -78,6 +78,18 @@ pub fn mount(host_path: &Path, container_path: &str) -> Mount {
     Mount { host_path: host_path.display().to_string(), container_path: container_path.into(), ..Default::default() }
 }
 
+/// A mount of an image, or of a directory in it.
+#[must_use]
+pub fn image_mount(image: &str, container_path: &str, sub_path: &str) -> Mount {
+    Mount {
+        container_path: container_path.into(),
+        readonly: true,
+        image: Some(ImageSpec { image: image.into(), ..Default::default() }),
+        image_sub_path: sub_path.into(),
+        ..Default::default()
+    }
+}
+
 /// A TCP port of the host that leads to a port of the pod.
 #[must_use]
 pub fn host_port(host_port: i32, container_port: i32) -> PortMapping {

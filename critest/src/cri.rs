@@ -8,9 +8,9 @@ use podwright_cri_api::v1::image_service_client::ImageServiceClient;
 use podwright_cri_api::v1::runtime_service_client::RuntimeServiceClient;
 use podwright_cri_api::v1::{
     ContainerConfig, ContainerState, ContainerStatus, ContainerStatusRequest, CreateContainerRequest, ExecSyncRequest,
-    ExecSyncResponse, ImageSpec, ListPodSandboxRequest, PodSandbox, PodSandboxConfig, PodSandboxStatus,
-    PodSandboxStatusRequest, PullImageRequest, RemoveContainerRequest, RemovePodSandboxRequest, RunPodSandboxRequest,
-    StartContainerRequest, StopContainerRequest, StopPodSandboxRequest,
+    ExecSyncResponse, Image, ImageSpec, ImageStatusRequest, ListPodSandboxRequest, PodSandbox, PodSandboxConfig,
+    PodSandboxStatus, PodSandboxStatusRequest, PullImageRequest, RemoveContainerRequest, RemoveImageRequest,
+    RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest, StopContainerRequest, StopPodSandboxRequest,
 };
 
 use podwright_testutil::Daemon;
@@ -64,6 +64,26 @@ impl Cri {
         };
         let reply = self.images.pull_image(request).await.with_context(|| format!("PullImage {image}"))?;
         Ok(reply.into_inner().image_ref)
+    }
+
+    /// What is told of an image; `None` if it is not there.
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn image(&mut self, image: &str) -> Result<Option<Image>> {
+        let image = Some(ImageSpec { image: image.into(), ..Default::default() });
+        let request = ImageStatusRequest { image, verbose: false };
+        Ok(self.images.image_status(request).await.context("ImageStatus")?.into_inner().image)
+    }
+
+    /// Removes an image.
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn remove_image(&mut self, image: &str) -> Result<()> {
+        let image = Some(ImageSpec { image: image.into(), ..Default::default() });
+        self.images.remove_image(RemoveImageRequest { image }).await.context("RemoveImage")?;
+        Ok(())
     }
 
     /// A pod configuration for this host.

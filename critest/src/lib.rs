@@ -9,7 +9,7 @@ mod cri;
 mod logs;
 mod world;
 
-pub use config::{Pod, container, host_port, linux, mount, pod_config, shell};
+pub use config::{Pod, container, host_port, image_mount, linux, mount, pod_config, shell};
 pub use cri::Cri;
 pub use logs::{LogLine, read_log};
 pub use world::{World, WorldBuilder, must, with_world, with_world_of};

@@ -56,6 +56,9 @@ pub(crate) struct Durable {
     pub(crate) image_ref: String,
     /// Unpacked layers, the topmost first.
     pub(crate) layers: Vec<PathBuf>,
+    /// Ids of the images that are mounted as volumes, in the order of those mounts.
+    #[serde(default)]
+    pub(crate) volume_images: Vec<String>,
     pub(crate) user: Option<ResolvedUser>,
     pub(crate) resources: Arc<Resources>,
     pub(crate) stop_signal: i32,
@@ -109,6 +112,7 @@ impl Container {
                 image_id: String::new(),
                 image_ref: String::new(),
                 layers: Vec::new(),
+                volume_images: Vec::new(),
                 user: None,
                 resources: Arc::new(config.resources.clone()),
                 stop_signal: 0,
@@ -184,11 +188,14 @@ impl Container {
         self.live().announced
     }
 
-    /// Keeps its image after a restart of the daemon.
+    /// Keeps its images after a restart of the daemon.
     pub(crate) fn hold_again(&self) {
-        let image = self.live().durable.image_id.clone();
-        if !image.is_empty() && self.progress(|p| p.begun("image")) {
-            self.shared().ports.images.hold(&image, self.id.as_str());
+        if !self.progress(|p| p.begun("image")) {
+            return;
+        }
+        let durable = self.live().durable.clone();
+        for image in durable.volume_images.iter().chain([&durable.image_id]).filter(|image| !image.is_empty()) {
+            self.shared().ports.images.hold(image, self.id.as_str());
         }
     }
 
@@ -210,6 +217,7 @@ impl Container {
             created_at_nanos: self.created_at_nanos,
             image_id: durable.image_id.clone(),
             image_ref: durable.image_ref.clone(),
+            volume_images: durable.volume_images.clone(),
             user: durable.user.clone(),
             log_path: self.log_path(),
             stop_signal: durable.stop_signal,

@@ -26,6 +26,9 @@ pub enum EngineError {
     /// A bound of this host is reached.
     #[error("{0}")]
     Exhausted(String),
+    /// An image can not be mounted as a volume, for the reason within.
+    #[error("{0}")]
+    ImageVolume(Box<EngineError>),
     /// Anything else.
     #[error("{0}")]
     Internal(String),
@@ -44,8 +47,15 @@ impl EngineError {
             Self::Unavailable(text) => Self::Unavailable(put(text)),
             Self::TimedOut(text) => Self::TimedOut(put(text)),
             Self::Exhausted(text) => Self::Exhausted(put(text)),
+            Self::ImageVolume(cause) => Self::ImageVolume(Box::new(cause.within(what))),
             Self::Internal(text) => Self::Internal(put(text)),
         }
+    }
+
+    /// Says that it is about an image that is to be mounted at `destination`.
+    #[must_use]
+    pub(crate) fn of_image_volume(self, destination: &std::path::Path) -> Self {
+        Self::ImageVolume(Box::new(self.within(format_args!("image volume at {}", destination.display()))))
     }
 
     /// An I/O failure on a path.

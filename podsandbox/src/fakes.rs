@@ -10,7 +10,7 @@ mod shim;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -42,7 +42,7 @@ struct State {
     shims: BTreeMap<SandboxId, ShimWorld>,
     addresses: BTreeMap<SandboxId, NetworkStatus>,
     cgroups: BTreeSet<String>,
-    holds: BTreeMap<String, String>,
+    holds: BTreeMap<String, BTreeSet<String>>,
     images: HashMap<String, Image>,
     cni: bool,
     failing: BTreeSet<String>,
@@ -75,6 +75,12 @@ impl World {
         let mut state = lock(&self.state);
         state.images.insert(reference.into(), image.clone());
         state.images.insert(id, image);
+    }
+
+    /// The images that somebody holds.
+    #[must_use]
+    pub fn held_images(&self) -> BTreeSet<String> {
+        lock(&self.state).holds.values().flatten().cloned().collect()
     }
 
     /// Gives new pods a network of plugins.
@@ -204,8 +210,18 @@ impl Images for World {
         lock(&self.state).images.get(reference).cloned().ok_or_else(|| PortError::NotFound(text()))
     }
 
+    async fn directory(&self, image_id: &str, path: &Path) -> Result<Vec<PathBuf>, PortError> {
+        self.call("images.directory", image_id)?;
+        let image = lock(&self.state).images.get(image_id).cloned();
+        let image = image.ok_or_else(|| PortError::NotFound(format!("image {image_id}: it is not here")))?;
+        if path.starts_with("missing") {
+            return Err(PortError::Invalid(format!("{}: the image has nothing there", path.display())));
+        }
+        Ok(image.layers.iter().map(|layer| layer.join(path)).collect())
+    }
+
     fn hold(&self, image_id: &str, holder: &str) {
-        lock(&self.state).holds.insert(holder.into(), image_id.into());
+        lock(&self.state).holds.entry(holder.into()).or_default().insert(image_id.into());
     }
 
     fn release(&self, holder: &str) {

@@ -27,6 +27,8 @@ pub(crate) struct Input {
     pub(crate) sandbox: SandboxId,
     pub(crate) sandbox_config: Arc<SandboxConfig>,
     pub(crate) image: ImageConfig,
+    /// For each mount of an image the directories that show it, the topmost first.
+    pub(crate) image_volumes: Vec<Vec<PathBuf>>,
     /// Where the pod's resolv.conf, hostname and hosts are.
     pub(crate) sandbox_dir: PathBuf,
     pub(crate) shm_dir: PathBuf,

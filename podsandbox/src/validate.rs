@@ -266,6 +266,10 @@ fn mount(mount: &Mount) -> Outcome {
         MountSource::Image { image, sub_path } => {
             text("image of a mount", image)?;
             relative_steps("directory of an image mount", sub_path)?;
+            if !mount.readonly {
+                let text = "it has to be read-only, as images are; copy what is to be changed";
+                return Err(EngineError::Invalid(text.into()).of_image_volume(&mount.destination));
+            }
         }
     }
     if mount.recursive_readonly && (!mount.readonly || mount.propagation != Propagation::Private) {

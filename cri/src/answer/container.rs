@@ -66,7 +66,7 @@ pub(crate) fn container_status(
         message,
         labels: container.config.labels.clone(),
         annotations: container.config.annotations.clone(),
-        mounts: container.config.mounts.iter().map(|m| mount(m, &find)).collect(),
+        mounts: mounts(container),
         log_path: container.log_path.as_ref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default(),
         resources: Some(v1::ContainerResources { linux: Some(linux_resources(&container.resources)), windows: None }),
         image_id: container.image_id.clone(),
@@ -116,11 +116,18 @@ pub(super) fn metadata(config: &ContainerConfig) -> v1::ContainerMetadata {
     v1::ContainerMetadata { name: config.name.clone(), attempt: config.attempt }
 }
 
-fn mount(mount: &Mount, find: impl Fn(&str) -> Option<ImageInfo>) -> v1::Mount {
+fn mounts(container: &ContainerSnapshot) -> Vec<v1::Mount> {
+    let mut image_ids = container.volume_images.iter().cloned();
+    container.config.mounts.iter().map(|asked| mount(asked, &mut image_ids)).collect()
+}
+
+/// `image_ids` are those of the image mounts to come.
+fn mount(mount: &Mount, image_ids: &mut impl Iterator<Item = String>) -> v1::Mount {
     let (host_path, image, image_sub_path) = match &mount.source {
         MountSource::Host(path) => (path.to_string_lossy().into_owned(), None, String::new()),
         MountSource::Image { image, sub_path } => {
-            let image_ref = find(image).and_then(|image| image.repo_digests.into_iter().next()).unwrap_or_default();
+            // What PullImage gave, whatever the image was called here.
+            let image_ref = image_ids.next().unwrap_or_default();
             let spec = v1::ImageSpec { image: image.clone(), image_ref, ..Default::default() };
             (String::new(), Some(spec), sub_path.to_string_lossy().into_owned())
         }

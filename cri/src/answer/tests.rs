@@ -28,6 +28,7 @@ fn snapshot(state: ContainerState) -> ContainerSnapshot {
         created_at_nanos: 5,
         image_id: "sha256:ab".into(),
         image_ref: "r@sha256:cd".into(),
+        volume_images: Vec::new(),
         user: None,
         log_path: None,
         stop_signal: 15,
@@ -49,6 +50,37 @@ fn ends_have_a_reason() {
     let status = ended(3, false, "");
     assert_eq!((status.exit_code, status.started_at, status.finished_at), (3, 6, 9));
     assert_eq!(status.state(), v1::ContainerState::ContainerExited);
+}
+
+#[test]
+fn image_volumes_are_told_by_their_ids() {
+    use podwright_podsandbox::model::{Mount, MountSource, Propagation};
+    let mount = |source: MountSource| Mount {
+        destination: "/at".into(),
+        source,
+        readonly: true,
+        recursive_readonly: false,
+        propagation: Propagation::Private,
+        selinux_relabel: false,
+        uid_mappings: vec![],
+        gid_mappings: vec![],
+    };
+    let image = |image: &str| mount(MountSource::Image { image: image.into(), sub_path: "etc".into() });
+    let config = ContainerConfig {
+        mounts: vec![image("data:1"), mount(MountSource::Host("/h".into())), image("data:2")],
+        ..ContainerConfig::default()
+    };
+    let snapshot = ContainerSnapshot {
+        config: Arc::new(config),
+        volume_images: vec!["sha256:11".into(), "sha256:22".into()],
+        ..snapshot(ContainerState::Created)
+    };
+    let mounts = container_status(&snapshot, |_| None).mounts;
+    let told = |at: usize| mounts[at].image.as_ref().map(|i| (i.image.as_str(), i.image_ref.as_str()));
+    assert_eq!(told(0), Some(("data:1", "sha256:11")));
+    assert_eq!((told(1), mounts[1].host_path.as_str()), (None, "/h"));
+    assert_eq!(told(2), Some(("data:2", "sha256:22")));
+    assert_eq!((mounts[2].image_sub_path.as_str(), mounts[2].host_path.as_str()), ("etc", ""));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The table of a container: from its record to its process, and back.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,8 +10,8 @@ use super::Container;
 use super::stop::SIGKILL;
 use crate::error::EngineError;
 use crate::ladder::{Climb, Intent, Outcome, Step};
-use crate::model::{ContainerState, MountSource};
-use crate::ports::{CgroupPlacement, PortError, Shim, StartContainer, StartFailure};
+use crate::model::{ContainerConfig, ContainerState, Mount, MountSource};
+use crate::ports::{CgroupPlacement, Image, PortError, Shim, StartContainer, StartFailure};
 use crate::record;
 use crate::shared::blocking;
 use crate::spec;
@@ -72,16 +73,33 @@ pub(super) const TABLE: &[Step<Container>] = &[
 ];
 
 async fn hold_image(container: Arc<Container>) -> Outcome {
-    let images = &container.shared().ports.images;
-    let image = images.resolve(&container.config.image).await?;
-    images.hold(&image.id, container.id.as_str());
+    let image = hold(&container, &container.config.image).await?;
+    let mut volume_images = Vec::new();
+    for (mount, (volume, _)) in image_volumes(&container.config) {
+        let held = hold(&container, volume).await.map_err(|error| error.of_image_volume(&mount.destination))?;
+        volume_images.push(held.id);
+    }
     let stop_signal = spec::stop_signal(container.config.stop_signal, &image.config.stop_signal)?;
     let mut live = container.live();
     live.durable.stop_signal = stop_signal;
     live.durable.image_id = image.id;
     live.durable.image_ref = image.reference;
     live.durable.layers = image.layers;
+    live.durable.volume_images = volume_images;
     Ok(())
+}
+
+/// Finds an image and keeps it. One that was removed between the two is looked for in vain.
+async fn hold(container: &Container, reference: &str) -> Result<Image, EngineError> {
+    let images = &container.shared().ports.images;
+    let found = images.resolve(reference).await?;
+    images.hold(&found.id, container.id.as_str());
+    Ok(images.resolve(&found.id).await?)
+}
+
+/// Mounts of images, with image and directory.
+fn image_volumes(config: &ContainerConfig) -> impl Iterator<Item = (&Mount, (&str, &Path))> {
+    config.mounts.iter().filter_map(|mount| mount.image().map(|image| (mount, image)))
 }
 
 /// `rw` with the directories of overlayfs. The mode of `upper` becomes that of the container's `/`.
@@ -115,9 +133,6 @@ async fn write_specification(container: Arc<Container>) -> Outcome {
 }
 
 async fn generate(container: &Arc<Container>) -> Result<Arc<str>, EngineError> {
-    if container.config.mounts.iter().any(|m| matches!(m.source, MountSource::Image { .. })) {
-        return Err(EngineError::Invalid("image volumes are not supported; use a volume of another kind".into()));
-    }
     if !container.config.cdi_devices.is_empty() {
         let names = container.config.cdi_devices.join(", ");
         return Err(EngineError::Invalid(format!(
@@ -126,12 +141,14 @@ async fn generate(container: &Arc<Container>) -> Result<Arc<str>, EngineError> {
     }
     make_missing_sources(container).await?;
     let image = container.shared().ports.images.resolve(&container.live_image_id()).await?;
+    let image_volumes = find_image_volumes(container).await?;
     let sandbox = &container.sandbox;
     let input = spec::Input {
         config: container.config.clone(),
         sandbox: sandbox.id.clone(),
         sandbox_config: sandbox.config.clone(),
         image: image.config,
+        image_volumes,
         sandbox_dir: sandbox.shared.sandbox_dir(&sandbox.id),
         shm_dir: sandbox.shared.shm_dir(&sandbox.id),
         cgroup_path: container.cgroup_path()?,
@@ -141,6 +158,18 @@ async fn generate(container: &Arc<Container>) -> Result<Arc<str>, EngineError> {
     let built = tokio::task::spawn_blocking(move || spec::generate(&input)).await;
     let built = built.unwrap_or_else(|e| Err(EngineError::Internal(format!("the task ended early: {e}"))))?;
     Ok(built.into())
+}
+
+/// For each mount of an image the directories that show it, the topmost first.
+async fn find_image_volumes(container: &Arc<Container>) -> Result<Vec<Vec<PathBuf>>, EngineError> {
+    let ids = container.live().durable.volume_images.clone();
+    let images = &container.shared().ports.images;
+    let mut found = Vec::with_capacity(ids.len());
+    for ((mount, (_, sub_path)), id) in image_volumes(&container.config).zip(ids) {
+        let directories = images.directory(&id, sub_path).await;
+        found.push(directories.map_err(|e| EngineError::from(e).of_image_volume(&mount.destination))?);
+    }
+    Ok(found)
 }
 
 /// A volume whose path on the host is missing gets an empty directory there, as other runtimes do it.

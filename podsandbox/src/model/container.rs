@@ -1,7 +1,7 @@
 //! A container: its configuration as asked for, and its state as told.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use podwright_types::{ContainerId, SandboxId};
@@ -94,11 +94,22 @@ pub enum MountSource {
     Host(PathBuf),
     /// An image's root, or a directory below it.
     Image {
-        /// Image id or reference.
+        /// Image id or reference that is present.
         image: String,
         /// Directory below the image's root; empty for the root.
         sub_path: PathBuf,
     },
+}
+
+impl Mount {
+    /// Image and directory of an image that is mounted as a volume.
+    #[must_use]
+    pub fn image(&self) -> Option<(&str, &Path)> {
+        match &self.source {
+            MountSource::Host(_) => None,
+            MountSource::Image { image, sub_path } => Some((image, sub_path)),
+        }
+    }
 }
 
 /// How mounts travel between a mount and its source.
@@ -240,6 +251,8 @@ pub struct ContainerSnapshot {
     pub image_id: String,
     /// Repository digest of the image where known, else its id.
     pub image_ref: String,
+    /// Ids of the images that it mounts as volumes, in the order of those mounts.
+    pub volume_images: Vec<String>,
     /// The user that runs it; known once it was started.
     pub user: Option<ResolvedUser>,
     /// Absolute path of the log; `None` if nothing is logged.

@@ -1,7 +1,7 @@
 //! Images, as far as the life of a pod needs them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
@@ -59,9 +59,17 @@ pub trait Images: Send + Sync {
     /// `NotFound`, telling to pull it first.
     async fn resolve(&self, reference: &str) -> Result<Image, PortError>;
 
-    /// Keeps the layers of an image on disk while `holder` (a container id) exists, even if the image is removed.
+    /// The directories that show `path` of a present image when they are laid one upon another, the topmost first. Links are
+    /// followed inside the image; an empty path is the whole image.
+    ///
+    /// # Errors
+    /// `NotFound` without the image, `Invalid` without such a directory in it.
+    async fn directory(&self, image_id: &str, path: &Path) -> Result<Vec<PathBuf>, PortError>;
+
+    /// Keeps the layers of an image on disk while `holder` (a container id) exists, even if the image is removed. A holder may
+    /// hold several.
     fn hold(&self, image_id: &str, holder: &str);
 
-    /// Ends a hold; unknown holders are ignored.
+    /// Ends all holds of one; unknown holders are ignored.
     fn release(&self, holder: &str);
 }

@@ -6,7 +6,7 @@ use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder, Mount as OciMount
 
 use super::Input;
 use crate::error::EngineError;
-use crate::model::{IdMapping, Mount, MountSource, NamespaceMode, Propagation};
+use crate::model::{IdMapping, Mount, MountSource, NamespaceMode, Propagation, UserNamespace};
 
 /// All mounts, in the order in which they are made.
 pub(super) fn mounts(input: &Input) -> Result<Vec<OciMount>, EngineError> {
@@ -18,7 +18,17 @@ pub(super) fn mounts(input: &Input) -> Result<Vec<OciMount>, EngineError> {
     };
     let mut all: Vec<OciMount> =
         defaults(input).into_iter().chain(of_the_pod(input)).filter(|mount| !replaced(mount.destination())).collect();
-    let mut own = asked.iter().map(asked_for).collect::<Result<Vec<_>, _>>()?;
+    let mut image_volumes = input.image_volumes.iter();
+    let mut own = Vec::with_capacity(asked.len());
+    for mount in asked {
+        own.push(match &mount.source {
+            MountSource::Host(source) => of_the_host(mount, source),
+            MountSource::Image { .. } => {
+                let directories = image_volumes.next().map_or(&[][..], Vec::as_slice);
+                of_an_image(mount, directories, input.sandbox_config.namespaces.user.as_ref())?
+            }
+        });
+    }
     // Parents first, whatever the order they came in; the sort is stable.
     own.sort_by_key(|mount| mount.destination().components().count());
     all.extend(own);
@@ -69,13 +79,7 @@ fn of_the_pod(input: &Input) -> Vec<OciMount> {
     ]
 }
 
-fn asked_for(asked: &Mount) -> Result<OciMount, EngineError> {
-    let MountSource::Host(source) = &asked.source else {
-        return Err(EngineError::Invalid(format!(
-            "mount {}: image volumes are not supported; use a volume of another kind",
-            asked.destination.display()
-        )));
-    };
+fn of_the_host(asked: &Mount, source: &Path) -> OciMount {
     let mut options = vec!["rbind", propagation(asked.propagation)];
     options.extend(match (asked.readonly, asked.recursive_readonly) {
         (_, true) => ["rro"].as_slice(),
@@ -90,7 +94,39 @@ fn asked_for(asked: &Mount) -> Result<OciMount, EngineError> {
         made.set_uid_mappings(Some(id_mappings(&asked.uid_mappings)));
         made.set_gid_mappings(Some(id_mappings(&asked.gid_mappings)));
     }
+    made
+}
+
+/// An image, or a part of it: one directory, or the overlay of several. Nothing in it opens a device or changes the user.
+fn of_an_image(asked: &Mount, directories: &[PathBuf], user: Option<&UserNamespace>) -> Result<OciMount, EngineError> {
+    const FLAGS: [&str; 4] = ["ro", "nosuid", "nodev", "rprivate"];
+    let destination = normal(&asked.destination);
+    let mut made = match directories {
+        [] => {
+            // An image without layers.
+            let options = [&FLAGS[..], &["mode=755", "size=4k"]].concat();
+            return Ok(mount(destination, "tmpfs", "tmpfs", &options));
+        }
+        [only] => mount(destination, "bind", only, &[&["bind"], &FLAGS[..]].concat()),
+        several => {
+            let directories = several.iter().map(|path| escaped(path)).collect::<Result<Vec<_>, _>>();
+            let directories = directories.map_err(|error| error.of_image_volume(&asked.destination))?;
+            let list = format!("lowerdir={}", directories.join(":"));
+            mount(destination, "overlay", "overlay", &[&[list.as_str()], &FLAGS[..]].concat())
+        }
+    };
+    // The files are an image's as those of the root are, so the pod's mapping is theirs.
+    if let Some(user) = user {
+        made.set_uid_mappings(Some(id_mappings(&user.uids)));
+        made.set_gid_mappings(Some(id_mappings(&user.gids)));
+    }
     Ok(made)
+}
+
+/// A path for `lowerdir`, as mount(8) writes it.
+fn escaped(path: &Path) -> Result<String, EngineError> {
+    let text = path.to_str().ok_or_else(|| EngineError::Invalid(format!("{}: it is no UTF-8", path.display())))?;
+    Ok(text.replace('\\', r"\\").replace(':', r"\:"))
 }
 
 fn propagation(propagation: Propagation) -> &'static str {

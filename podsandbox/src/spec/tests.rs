@@ -12,6 +12,7 @@ fn input(config: ContainerConfig) -> Input {
         sandbox: SandboxId::from_random([1; 32]),
         sandbox_config: Arc::new(SandboxConfig { name: "p".into(), ..SandboxConfig::default() }),
         image: ImageConfig::default(),
+        image_volumes: vec![],
         sandbox_dir: "/pod".into(),
         shm_dir: "/shm".into(),
         cgroup_path: "/podwright/x/c".into(),
@@ -73,6 +74,28 @@ fn mounts_asked_for_replace_ours_and_parents_come_first() {
     let data = spec.mounts().as_ref().unwrap()[place("/data")].options().clone().unwrap();
     assert_eq!(data, ["rbind", "rslave", "ro"]);
     assert_eq!(spec.linux().as_ref().unwrap().rootfs_propagation().as_deref(), Some("rslave"));
+}
+
+fn image_volume(directories: &[&str]) -> (String, PathBuf, Vec<String>) {
+    let source = MountSource::Image { image: "i".into(), sub_path: "".into() };
+    let image = Mount { source, propagation: Propagation::Private, ..mount("/image") };
+    let mut input = input(ContainerConfig { mounts: vec![mount("/data"), image], ..ContainerConfig::default() });
+    input.image_volumes = vec![directories.iter().map(PathBuf::from).collect()];
+    let spec: Spec = serde_json::from_str(&generate(&input).unwrap()).unwrap();
+    let mount = spec.mounts().iter().flatten().find(|m| m.destination() == "/image").unwrap().clone();
+    (mount.typ().clone().unwrap(), mount.source().clone().unwrap(), mount.options().clone().unwrap())
+}
+
+#[test]
+fn an_image_volume_is_a_bind_or_an_overlay_and_readonly() {
+    let (kind, source, options) = image_volume(&["/l/1/fs"]);
+    assert_eq!((kind.as_str(), source.to_str().unwrap()), ("bind", "/l/1/fs"));
+    assert_eq!(options, ["bind", "ro", "nosuid", "nodev", "rprivate"]);
+    let (kind, _, options) = image_volume(&[r"/l/2/fs/a:b\c", "/l/1/fs"]);
+    assert_eq!(kind, "overlay");
+    assert_eq!(options, [r"lowerdir=/l/2/fs/a\:b\\c:/l/1/fs", "ro", "nosuid", "nodev", "rprivate"]);
+    let (kind, _, options) = image_volume(&[]);
+    assert!(kind == "tmpfs" && options.contains(&"ro".to_owned()), "{kind} {options:?}");
 }
 
 #[test]

@@ -95,6 +95,57 @@ fn an_image_that_is_not_there_is_named() {
     daemon.run(daemon.engine.create_container(&pod, ctr("c", "sleep"))).unwrap();
 }
 
+fn image_volume(image: &str, sub_path: &str) -> crate::model::Mount {
+    crate::model::Mount {
+        destination: "/image".into(),
+        source: crate::model::MountSource::Image { image: image.into(), sub_path: sub_path.into() },
+        readonly: true,
+        recursive_readonly: false,
+        propagation: crate::model::Propagation::Private,
+        selinux_relabel: false,
+        uid_mappings: vec![],
+        gid_mappings: vec![],
+    }
+}
+
+#[test]
+fn image_volumes_are_held_while_the_container_exists() {
+    let node = Node::new();
+    node.world.add_image("data", crate::ports::ImageConfig::default());
+    let daemon = node.start();
+    let pod = daemon.sandbox("a");
+    let mounts = vec![image_volume("data", "etc"), image_volume("busybox", "")];
+    let id = daemon.run(daemon.engine.create_container(&pod, ContainerConfig { mounts, ..ctr("c", "sleep") })).unwrap();
+    let told = daemon.engine.container(&id).unwrap();
+    assert_eq!(told.volume_images.len(), 2);
+    assert_eq!(told.volume_images[1], told.image_id);
+    let held: std::collections::BTreeSet<_> = told.volume_images.iter().cloned().collect();
+    assert_eq!(node.world.held_images(), held);
+    drop(daemon);
+    node.world.crash();
+    let daemon = node.start();
+    assert_eq!(node.world.held_images(), held);
+    assert_eq!(daemon.engine.container(&id).unwrap().volume_images, told.volume_images);
+    daemon.run(daemon.engine.remove_container(&id)).unwrap();
+    assert!(node.world.held_images().is_empty());
+}
+
+#[test]
+fn an_image_volume_that_can_not_be_is_refused_and_leaves_nothing() {
+    let node = Node::new();
+    let daemon = node.start();
+    let pod = daemon.sandbox("a");
+    let writable = crate::model::Mount { readonly: false, ..image_volume("busybox", "") };
+    for bad in [image_volume("nothing", ""), image_volume("busybox", "missing/x"), writable] {
+        let config = ContainerConfig { mounts: vec![bad], ..ctr("c", "sleep") };
+        let error = daemon.run(daemon.engine.create_container(&pod, config)).unwrap_err();
+        assert!(matches!(&error, EngineError::ImageVolume(_)), "{error:?}");
+        assert!(error.to_string().contains("/image"), "{error}");
+        assert!(node.world.held_images().is_empty());
+    }
+    daemon.run(daemon.engine.create_container(&pod, ctr("c", "sleep"))).unwrap();
+}
+
 #[test]
 fn a_stopped_pod_takes_no_containers_and_starts_none() {
     let node = Node::new();

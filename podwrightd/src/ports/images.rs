@@ -1,7 +1,9 @@
 //! [`Images`] over the image store.
 
+use std::path::{Path, PathBuf};
+
 use async_trait::async_trait;
-use podwright_imageservice::{ErrorKind, ImageStore, ResolvedImage};
+use podwright_imageservice::{ErrorKind, ImageError, ImageStore, ResolvedImage};
 use podwright_podsandbox::ports::{HealthcheckConfig, Image, ImageConfig, Images, PortError};
 
 use super::whole_text;
@@ -12,24 +14,11 @@ pub(crate) struct StoredImages(pub(crate) ImageStore);
 #[async_trait]
 impl Images for StoredImages {
     async fn resolve(&self, reference: &str) -> Result<Image, PortError> {
-        match self.0.resolve(reference) {
-            Ok(image) => Ok(converted(image)),
-            Err(error) => {
-                let text = whole_text(&error);
-                Err(match error.kind() {
-                    ErrorKind::NotFound => PortError::NotFound(text),
-                    ErrorKind::Invalid => PortError::Invalid(text),
-                    ErrorKind::Unauthorized
-                    | ErrorKind::RegistryUnavailable
-                    | ErrorKind::TooManyRequests
-                    | ErrorKind::Corrupt
-                    | ErrorKind::LimitExceeded
-                    | ErrorKind::NoSpace
-                    | ErrorKind::Cancelled
-                    | ErrorKind::Io => PortError::Failed(text),
-                })
-            }
-        }
+        self.0.resolve(reference).map(converted).map_err(|error| failed(&error))
+    }
+
+    async fn directory(&self, image_id: &str, path: &Path) -> Result<Vec<PathBuf>, PortError> {
+        self.0.directory(image_id, path).await.map_err(|error| failed(&error))
     }
 
     fn hold(&self, image_id: &str, holder: &str) {
@@ -38,6 +27,22 @@ impl Images for StoredImages {
 
     fn release(&self, holder: &str) {
         self.0.release(holder);
+    }
+}
+
+fn failed(error: &ImageError) -> PortError {
+    let text = whole_text(error);
+    match error.kind() {
+        ErrorKind::NotFound => PortError::NotFound(text),
+        ErrorKind::Invalid => PortError::Invalid(text),
+        ErrorKind::Unauthorized
+        | ErrorKind::RegistryUnavailable
+        | ErrorKind::TooManyRequests
+        | ErrorKind::Corrupt
+        | ErrorKind::LimitExceeded
+        | ErrorKind::NoSpace
+        | ErrorKind::Cancelled
+        | ErrorKind::Io => PortError::Failed(text),
     }
 }
 

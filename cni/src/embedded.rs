@@ -28,6 +28,7 @@ use tokio::sync::Notify;
 
 use crate::config::{EmbeddedConfig, NetworksConfig, Prefix};
 use crate::error::CniError;
+use crate::failpoints::{self, fail_point};
 use crate::files;
 use crate::host::{Host, HostNet, kernel};
 use crate::nft::Change;
@@ -205,6 +206,7 @@ impl Inner {
             self.book().remove(&lease.sandbox);
             return Err(error);
         }
+        fail_point(failpoints::LEASE_RECORDED);
         Ok(lease)
     }
 
@@ -242,6 +244,7 @@ impl Inner {
         self.ensure_base(net, false)?;
         let mtu = self.mtu(net)?;
         let ipv6 = links::connect(net, lease, netns, mtu)?;
+        fail_point(failpoints::LINK_MADE);
         let mut lease = lease.clone();
         if !ipv6 && lease.ipv6.is_some() {
             lease.ipv6 = None;
@@ -253,6 +256,7 @@ impl Inner {
         self.change_table(net, rules::elements(&lease).into_iter().map(Change::AddElement).collect())?;
         forget_flows(net, &lease);
         self.book().set_phase(&lease.sandbox, Phase::Connected);
+        fail_point(failpoints::CONNECTED);
         Ok(lease)
     }
 
@@ -276,9 +280,11 @@ impl Inner {
         let dropped: Vec<Pools> =
             made.unwrap_or_default().into_iter().filter(|pools| !wanted.contains(pools)).collect();
         files::write(&self.base_file, &[wanted.as_slice(), &dropped].concat(), false)?;
+        fail_point(failpoints::HOST_RECORDED);
         sysctl::forward(wanted.iter().any(|pools| pools.ipv6.is_some()))?;
         links::add_gateways(net, &wanted)?;
         links::remove_gateways(net, &dropped)?;
+        fail_point(failpoints::HOST_ADDRESSES);
         self.rewrite_table(net, &wanted)?;
         let mut book = self.book();
         book.base = Some(wanted);
@@ -316,6 +322,7 @@ impl Inner {
             }
             forget_flows(net, &lease);
             self.book().free_ports(sandbox);
+            fail_point(failpoints::PORTS_CLOSED);
         }
         links::link_exists(&net.route, &lease.link).map(|exists| !exists)
     }
@@ -347,8 +354,10 @@ impl Inner {
 
     /// Gives the addresses back; with the last lease goes the host's part. The link must be gone.
     async fn release(self: &Arc<Self>, sandbox: &SandboxId) -> Result<(), CniError> {
+        fail_point(failpoints::LINK_GONE);
         files::remove(&self.path(sandbox))?;
         self.book().remove(sandbox);
+        fail_point(failpoints::LEASE_GONE);
         if !self.book().is_empty() {
             return Ok(());
         }
@@ -365,7 +374,9 @@ impl Inner {
         net.nft
             .commit(&self.table, &rules::remove_table())
             .map_err(|error| kernel("removing nftables table", &*self.table, error))?;
+        fail_point(failpoints::TABLE_GONE);
         links::remove_gateways(net, &pools)?;
+        fail_point(failpoints::ADDRESSES_GONE);
         files::remove(&self.base_file)?;
         self.book().base = None;
         Ok(())

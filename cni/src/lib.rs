@@ -9,6 +9,7 @@ mod config;
 mod conntrack;
 mod embedded;
 mod error;
+mod failpoints;
 mod files;
 mod host;
 mod netlink;
@@ -21,5 +22,7 @@ mod testhost;
 
 pub use config::{EmbeddedConfig, NetworkMode, NetworksConfig, Prefix, PrefixError, Timeouts};
 pub use error::CniError;
+#[cfg(feature = "failpoints")]
+pub use failpoints::FAIL_POINTS;
 pub use networks::{LoadedNetwork, Networks, NetworksInfo};
 pub use request::{DnsSettings, NetworkKind, PodNetwork, PodRequest, PortMapping, Protocol};

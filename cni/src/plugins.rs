@@ -30,6 +30,7 @@ use tokio::time::Instant;
 
 use crate::config::{NetworksConfig, Prefix};
 use crate::error::CniError;
+use crate::failpoints::{self, fail_point};
 use crate::files;
 use crate::host::{Host, kernel};
 use crate::netlink;
@@ -179,7 +180,9 @@ impl Plugins {
             let _recording = inner.recording.read().await;
             files::write(&path, &attachment, true)?;
         }
+        fail_point(failpoints::ADD_RECORDED);
         let added = attachment.add(&inner.runner).await;
+        fail_point(failpoints::ADD_UNRECORDED);
         let network = match (added, &attachment.result) {
             (Ok(()), Some(result)) => pod_network(&attachment, result),
             (Ok(()), None) => Err(no_result(&attachment)),
@@ -190,6 +193,7 @@ impl Plugins {
             attachment.complete = false;
             inner.undo(&attachment).await;
         }
+        fail_point(failpoints::ADD_DONE);
         outcome
     }
 
@@ -280,8 +284,12 @@ impl Inner {
         let _turn = busy.lock().await;
         let path = self.path(sandbox);
         let Some(attachment) = files::read::<Attachment>(&path)? else { return Ok(()) };
+        fail_point(failpoints::DEL_BEGUN);
         attachment.delete(&self.runner).await?;
-        files::remove(&path)
+        fail_point(failpoints::DEL_UNRECORDED);
+        files::remove(&path)?;
+        fail_point(failpoints::DEL_DONE);
+        Ok(())
     }
 
     /// DEL after a failed ADD; what fails is kept and repeated with the pod's teardown, or after a restart.

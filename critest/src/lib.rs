@@ -11,5 +11,5 @@ mod world;
 
 pub use config::{Pod, container, host_port, image_mount, linux, mount, pod_config, shell};
 pub use cri::Cri;
-pub use logs::{LogLine, read_log};
+pub use logs::{LogLine, read_growing_log, read_log};
 pub use world::{World, WorldBuilder, must, with_world, with_world_of};

@@ -23,8 +23,22 @@ pub struct LogLine {
 /// The file is not there, or an entry is not as kubelet expects it.
 pub fn read_log(path: &Path) -> Result<Vec<LogLine>> {
     let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    parse_log(&bytes).with_context(|| format!("in {}", path.display()))
+}
+
+/// Reads what a log file holds so far: an entry without its line feed is still being written.
+///
+/// # Errors
+/// The file is not there, or an entry is not as kubelet expects it.
+pub fn read_growing_log(path: &Path) -> Result<Vec<LogLine>> {
+    let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').and_then(|end| bytes.get(..end)).unwrap_or_default();
+    parse_log(whole).with_context(|| format!("in {}", path.display()))
+}
+
+fn parse_log(bytes: &[u8]) -> Result<Vec<LogLine>> {
     let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    lines.map(|line| parse(line).with_context(|| format!("in {}", path.display()))).collect()
+    lines.map(parse).collect()
 }
 
 fn parse(line: &[u8]) -> Result<LogLine> {

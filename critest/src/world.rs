@@ -132,6 +132,21 @@ impl World {
         }
     }
 
+    /// What is left over of pods that are gone, and what is missing, after the host had time to come to rest.
+    ///
+    /// # Errors
+    /// Something can not be read.
+    pub async fn left_over(&self) -> Result<Vec<String>> {
+        let end = Instant::now() + SETTLED_WITHIN;
+        loop {
+            let changes = self.before.changes(&self.daemon.census()?);
+            if changes.is_empty() || Instant::now() > end {
+                return Ok(changes);
+            }
+            tokio::time::sleep(SETTLING).await;
+        }
+    }
+
     async fn warm_up(&mut self) -> Result<()> {
         let mut config = self.pod("warm-up");
         config.port_mappings.push(host_port(WARM_UP_PORT, 80));

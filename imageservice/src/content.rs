@@ -29,6 +29,7 @@ pub(crate) use index::{IndexEntry, read_index, wrap_manifest, write_index};
 pub(crate) use merged::{NoDirectory, merged_directory};
 
 use crate::error::{ErrorKind, ImageError, Result};
+use crate::failpoints::{self, fail_point};
 use crate::hash::digest_of;
 use crate::unpack::is_opaque;
 
@@ -139,6 +140,7 @@ impl Content {
             file.sync_data()
         };
         write().map_err(|error| ImageError::io("write blob", &partial, error))?;
+        fail_point(failpoints::TEXT_WHOLE);
         self.publish_blob(digest)
     }
 
@@ -160,6 +162,7 @@ impl Content {
         make_directory(&partial, 0o700)?;
         let tree = partial.join("fs");
         make_directory(&tree, 0o755)?;
+        fail_point(failpoints::UNPACK_BEGUN);
         Ok(tree)
     }
 
@@ -171,11 +174,14 @@ impl Content {
         let hides_lower = is_opaque(File::open(&tree).map_err(|error| ImageError::io("open layer", &tree, error))?);
         let size = LayerSize { hides_lower, ..usage::measure(&partial)? };
         let marker = LayerMarker { size, unsynced_since_boot: Some(self.boot_id.clone()), implied };
+        fail_point(failpoints::UNPACK_UNMARKED);
         write_marker(&partial, &marker)?;
+        fail_point(failpoints::UNPACK_MARKED);
         let place = self.layer(diff_id);
         // What is there is incomplete, or it would have been used.
         remove_tree(&place)?;
         std::fs::rename(&partial, &place).map_err(|error| ImageError::io("publish layer", &place, error))?;
+        fail_point(failpoints::UNPACK_PUBLISHED);
         Ok(size)
     }
 
@@ -207,6 +213,7 @@ impl Content {
     pub(crate) fn mark_synced(&self, diff_id: &Digest, inode: u64) -> Result<()> {
         match (self.unsynced_layer(diff_id), self.marker(diff_id)) {
             (Some(now), Some(marker)) if now == inode => {
+                fail_point(failpoints::UNPACK_SYNCED);
                 write_marker(&self.layer(diff_id), &LayerMarker { unsynced_since_boot: None, ..marker })
             }
             _ => Ok(()),
@@ -228,7 +235,10 @@ impl Content {
         let serial = self.trash_serial.fetch_add(1, Ordering::Relaxed);
         let trash = self.root.join("trash").join(serial.to_string());
         match std::fs::rename(path, &trash) {
-            Ok(()) => Ok(trash),
+            Ok(()) => {
+                fail_point(failpoints::REMOVE_DISCARDED);
+                Ok(trash)
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(trash),
             Err(error) => Err(ImageError::io("remove", path, error)),
         }
@@ -308,6 +318,7 @@ pub(crate) fn replace(path: &Path, text: &[u8]) -> Result<()> {
         let mut file = File::create(&fresh)?;
         file.write_all(text)?;
         file.sync_all()?;
+        fail_point(failpoints::INDEX_WRITTEN);
         std::fs::rename(&fresh, path)?;
         path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
     };

@@ -9,6 +9,7 @@ mod auth;
 mod config;
 mod content;
 mod error;
+mod failpoints;
 mod hash;
 mod image;
 mod layer;
@@ -23,6 +24,8 @@ mod unpack;
 pub use auth::Auth;
 pub use config::{ImageConfig, Limits, Patience};
 pub use error::{ErrorKind, ImageError, Result};
+#[cfg(feature = "failpoints")]
+pub use failpoints::FAIL_POINTS;
 pub use image::{ContainerConfig, FsInfo, Healthcheck, ImageInfo, ImageUser, PulledImage, ResolvedImage};
 pub use platform::Platform;
 pub use progress::{LayerState, Progress, ProgressFn};

@@ -22,6 +22,7 @@ pub(crate) use root::is_opaque;
 
 use crate::config::Limits;
 use crate::error::{ErrorKind, ImageError, Result};
+use crate::failpoints::{self, fail_point};
 use crate::tar::{Entry, Kind, Reader, TarError};
 use names::Meaning;
 use root::{Existing, LayerRoot};
@@ -69,6 +70,7 @@ pub(crate) fn unpack(archive: impl BufRead, directory: &Path, limits: &Limits, n
         }
         unpacker.apply(&entry, &mut reader).map_err(|failure| explain(failure, &entry.path, name))?;
         entries += std::mem::take(&mut unpacker.root.made);
+        fail_point(failpoints::UNPACK_ENTRY);
     }
     reader.drain().map_err(|error| explain(Failure::Archive(error), b"", name))?;
     unpacker.set_directory_times();

@@ -307,6 +307,15 @@ impl Engine {
         self.shared.ports.network.ready()
     }
 
+    /// Names of all fail points, as the tables of steps have them.
+    #[cfg(any(test, feature = "failpoints"))]
+    #[must_use]
+    pub fn all_fail_points() -> Vec<String> {
+        let mut points = crate::failpoints::of_table::<Sandbox>();
+        points.extend(crate::failpoints::of_table::<Container>());
+        points
+    }
+
     /// Fail points of this engine.
     #[cfg(any(test, feature = "failpoints"))]
     #[must_use]

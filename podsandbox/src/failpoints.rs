@@ -1,5 +1,5 @@
-//! Places where a test can make an operation fail, wait for ever, or end the process. Their names come from the tables of
-//! steps. Without the feature `failpoints` (or a unit test) nothing of it is left.
+//! Places where a test can make an operation fail, wait for ever, or kill the process (`podwright_sys::arm_fail_point`). Their
+//! names come from the tables of steps. Without the feature `failpoints` (or a unit test) nothing of it is left.
 
 #[cfg(any(test, feature = "failpoints"))]
 mod active {
@@ -16,8 +16,6 @@ mod active {
         Error,
         /// The operation never goes on, as if the daemon had been stopped there.
         Hang,
-        /// The process aborts.
-        Abort,
     }
 
     /// The fail points of one engine; `sandbox network` is before a step, `sandbox network done` after it, `sandbox undo
@@ -34,19 +32,6 @@ mod active {
             lock(&self.set).insert(point.to_owned(), failure);
         }
 
-        /// Arms points as a test of a whole daemon names them: `sandbox network=abort;container process=error`. Unknown
-        /// kinds of failure are ignored.
-        pub fn set_all(&self, points: &str) {
-            for (point, failure) in points.split(';').filter_map(|one| one.split_once('=')) {
-                match failure {
-                    "error" => self.set(point, Failure::Error),
-                    "hang" => self.set(point, Failure::Hang),
-                    "abort" => self.set(point, Failure::Abort),
-                    _ => {}
-                }
-            }
-        }
-
         /// Disarms all.
         pub fn clear(&self) {
             lock(&self.set).clear();
@@ -59,6 +44,7 @@ mod active {
 
         pub(crate) async fn hit(&self, point: impl FnOnce() -> String) -> Result<(), EngineError> {
             let point = point();
+            podwright_sys::fail_point(&point);
             let failure = lock(&self.set).get(&point).copied();
             match failure {
                 None => Ok(()),
@@ -67,10 +53,17 @@ mod active {
                     self.reached.notify_one();
                     std::future::pending().await
                 }
-                Some(Failure::Abort) => std::process::abort(),
             }
         }
     }
+}
+
+/// All points of a table, in the order of making and then of tearing down.
+#[cfg(any(test, feature = "failpoints"))]
+pub(crate) fn of_table<T: crate::ladder::Climb>() -> Vec<String> {
+    let making = |name| [format!("{} {name}", T::KIND), format!("{} {name} done", T::KIND)];
+    let steps = || T::STEPS.iter().map(|step| step.name);
+    steps().flat_map(making).chain(steps().rev().map(|name| format!("{} undo {name}", T::KIND))).collect()
 }
 
 #[cfg(any(test, feature = "failpoints"))]

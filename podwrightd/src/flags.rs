@@ -30,6 +30,9 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: ConfigAction,
     },
+    /// List the points at which this daemon can be made to kill itself.
+    #[cfg(feature = "failpoints")]
+    FailPoints,
 }
 
 /// What to do with a configuration.

@@ -7,6 +7,8 @@
 
 mod config;
 mod daemon;
+#[cfg(feature = "failpoints")]
+mod failpoints;
 mod flags;
 mod host;
 mod listener;
@@ -34,6 +36,8 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Some(Command::Config { action: ConfigAction::Default }) => print(DEFAULT_FILE),
         Some(Command::Config { action: ConfigAction::Check { file } }) => check(&file),
+        #[cfg(feature = "failpoints")]
+        Some(Command::FailPoints) => print(&failpoints::list()),
         None => serve(cli.daemon),
     };
     match done {
@@ -57,6 +61,8 @@ fn check(file: &Path) -> anyhow::Result<()> {
 fn serve(flags: DaemonFlags) -> anyhow::Result<()> {
     let config = flags.resolve()?;
     logging::install(&config.log)?;
+    #[cfg(feature = "failpoints")]
+    failpoints::arm_from_environment()?;
     let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_WORKER_THREADS));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     let done = runtime.block_on(daemon::run(config));

@@ -5,6 +5,7 @@
 
 mod bpf;
 mod clone;
+mod failpoints;
 mod fds;
 mod heap;
 mod host;
@@ -19,6 +20,9 @@ mod signals;
 
 pub use bpf::{BpfInstruction, attach_device_program, load_device_program};
 pub use clone::{CloneFlags, Clones, Process, clone_process};
+#[cfg(feature = "failpoints")]
+pub use failpoints::arm_fail_point;
+pub use failpoints::fail_point;
 pub use fds::{close_all_from, exec_fd, make_all_cloexec_from};
 pub use heap::trim_heap;
 pub use host::{boot_id, exit_now, loopback_up, random_bytes};

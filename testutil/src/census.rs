@@ -25,6 +25,7 @@ impl Census {
         census.mounts(host)?;
         census.processes(host)?;
         census.pins(host)?;
+        census.leases(host)?;
         census.printed("link", host, &["ip", "-o", "link"], Some(1))?;
         census.printed("address", host, &["ip", "-o", "address"], Some(3))?;
         census.printed("route", host, &["ip", "-4", "route"], None)?;
@@ -62,12 +63,19 @@ impl Census {
     /// # Errors
     /// The two differ; the text lists how.
     pub fn same_as(&self, later: &Self) -> Result<()> {
-        let mut diff = self.diff(later);
-        diff.retain(|line| !(line.starts_with('-') && line.contains(" mount ")));
+        let diff = self.changes(later);
         if !diff.is_empty() {
             bail!("the host is not as it was before:\n{}", diff.join("\n"));
         }
         Ok(())
+    }
+
+    /// What counts of [`Self::diff`].
+    #[must_use]
+    pub fn changes(&self, later: &Self) -> Vec<String> {
+        let mut diff = self.diff(later);
+        diff.retain(|line| !(line.starts_with('-') && line.contains(" mount ")));
+        diff
     }
 
     fn add(&mut self, kind: &str, what: &str) {
@@ -100,6 +108,18 @@ impl Census {
         let dir = PathBuf::from(format!("/proc/{}/root/run/netns", host.pid()));
         for entry in fs::read_dir(&dir).with_context(|| format!("listing {}", dir.display()))? {
             self.add("netns", &entry?.file_name().to_string_lossy());
+        }
+        Ok(())
+    }
+
+    /// Addresses that the host-local plugin has given to pods.
+    fn leases(&mut self, host: &TestHost) -> Result<()> {
+        let dir = PathBuf::from(format!("/proc/{}/root/var/lib/cni/networks", host.pid()));
+        for path in walk(&dir)? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.parse::<std::net::IpAddr>().is_ok() {
+                self.add("lease", &name);
+            }
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ mod process;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, ExitStatus, Output};
 
 use anyhow::{Context, Result, bail, ensure};
 use tonic::transport::{Channel, Endpoint};
@@ -17,7 +17,7 @@ use crate::cni;
 use crate::host::TestHost;
 use crate::registry::Registry;
 use crate::tools;
-use process::Process;
+use process::{Process, Start};
 
 /// Lines of its log that a failed test shows.
 const SHOWN_LOG_LINES: usize = 60;
@@ -212,6 +212,37 @@ impl Daemon {
         Ok(())
     }
 
+    /// Starts it again so that it kills itself at a fail point, after it passed that `passes` times; needs a daemon that was built
+    /// with the feature `failpoints`. False if it did so before it was ready.
+    ///
+    /// # Errors
+    /// It ended in another way, or was not ready in time.
+    pub fn start_armed(&mut self, point: &str, passes: u32) -> Result<bool> {
+        ensure!(self.process.is_none(), "the daemon runs already");
+        let armed = format!("{point}={passes}");
+        match Process::launch(&self.host, &self.arguments, &[("PODWRIGHT_FAILPOINT", &armed)])? {
+            Start::Ready(process) => self.process = Some(process),
+            Start::Ended(status) if killed(status) => return Ok(false),
+            Start::Ended(status) => bail!("podwrightd, armed with {point:?}, ended with {status}; its log tells why"),
+        }
+        Ok(true)
+    }
+
+    /// Whether it was killed, or killed itself, since it was started.
+    ///
+    /// # Errors
+    /// It ended in another way.
+    pub fn was_killed(&mut self) -> Result<bool> {
+        let status = match &mut self.process {
+            None => return Ok(true),
+            Some(process) => process.ended()?,
+        };
+        let Some(status) = status else { return Ok(false) };
+        self.process = None;
+        ensure!(killed(status), "the daemon ended by itself with {status}");
+        Ok(true)
+    }
+
     /// Whether pods of this daemon leave something of their network behind that the next pods use, as the bridge plugin does.
     #[must_use]
     pub fn has_plugins(&self) -> bool {
@@ -301,6 +332,11 @@ impl Daemon {
     pub fn log(&self) -> String {
         process::log(&self.host)
     }
+}
+
+fn killed(status: ExitStatus) -> bool {
+    use std::os::unix::process::ExitStatusExt;
+    status.signal() == Some(9)
 }
 
 impl Drop for Daemon {

@@ -13,6 +13,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 pub use outside::Outside;
@@ -122,6 +123,19 @@ impl TestHost {
             String::from_utf8_lossy(&output.stderr)
         );
         Ok(stdout)
+    }
+
+    /// Kills a process (signal 9); false if it is gone already.
+    ///
+    /// # Errors
+    /// It may not be killed.
+    pub fn kill(&self, pid: u32) -> Result<bool> {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("no process has this id")?;
+        match kill_process(pid, Signal::KILL) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::SRCH) => Ok(false),
+            Err(error) => Err(error).context("killing a process"),
+        }
     }
 
     /// Runs `work` on a thread in the host's network; sockets made there belong to it.

@@ -96,6 +96,22 @@ impl Registry {
         RegistryBuilder::default().start_in(host)
     }
 
+    /// Kills its process (signal 9), in the middle of whatever it sends.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn kill(&mut self) -> Result<()> {
+        self.server.kill()
+    }
+
+    /// Starts it again after [`Self::kill`], in the same place and with the same content.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn start_again(&mut self, host: &TestHost) -> Result<()> {
+        self.server.start_again(host)
+    }
+
     /// `127.0.0.1:port`.
     #[must_use]
     pub fn address(&self) -> &str {

@@ -14,12 +14,14 @@ use crate::workspace::Workspace;
 pub(crate) enum Profile {
     Dev,
     Release,
+    /// As `Dev`, with fail points in the daemon: for the kill loop alone.
+    Chaos,
 }
 
 impl Profile {
     fn cargo_dir(self) -> &'static str {
         match self {
-            Self::Dev => "debug",
+            Self::Dev | Self::Chaos => "debug",
             Self::Release => "release",
         }
     }
@@ -29,6 +31,7 @@ impl Profile {
         workspace.target.join(match self {
             Self::Dev => "podwright",
             Self::Release => "podwright-release",
+            Self::Chaos => "podwright-chaos",
         })
     }
 }
@@ -48,8 +51,10 @@ pub(crate) fn run(workspace: &Workspace, profile: Profile) -> Result<()> {
 pub(crate) fn daemon(workspace: &Workspace, profile: Profile) -> Result<()> {
     step("building podwrightd");
     let mut command = workspace.cargo(&["build", "--quiet", "--package", "podwrightd"]);
-    if profile == Profile::Release {
-        command.arg("--release");
+    match profile {
+        Profile::Dev => {}
+        Profile::Release => drop(command.arg("--release")),
+        Profile::Chaos => drop(command.args(["--features", "failpoints"])),
     }
     process::run(&mut command)?;
     collect_daemon(workspace, profile)

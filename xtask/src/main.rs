@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // It is a program for a terminal.
 
 mod build;
+mod chaos;
 mod check;
 mod process;
 mod setup;
@@ -54,6 +55,8 @@ enum Command {
         #[arg(long, default_value_t = 100)]
         pods: u32,
     },
+    /// Kill the daemon at every named step, its shims, plugins and registry, under load; nothing may be lost or left. Needs root.
+    Chaos(chaos::Options),
     /// Run tests of the whole in a guest with systemd and cgroup v2, under qemu.
     Vm {
         /// Tests of critest/tests, `FILE` or `FILE::NAME`; none: lifecycle and containers.
@@ -89,6 +92,7 @@ fn run() -> Result<()> {
         Command::Test { filter } => suite::test(&workspace, filter.as_deref()),
         Command::Demo => suite::demo(&workspace),
         Command::Bench { pods } => suite::bench(&workspace, pods),
+        Command::Chaos(options) => chaos::run(&workspace, &options),
         Command::Vm { tests, suite, driver, limit_seconds } => {
             setup::for_guests()?;
             vm::test(&workspace, suite, driver, &tests, limit_seconds)

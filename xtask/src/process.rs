@@ -39,6 +39,12 @@ pub(crate) fn is_root() -> bool {
     Path::new("/proc/self").metadata().is_ok_and(|meta| meta.uid() == 0)
 }
 
+/// Refuses to go on without root.
+pub(crate) fn ensure_root(what: &str) -> Result<()> {
+    ensure!(is_root(), "{what} needs root, for namespaces, mounts and cgroups; run it by sudo or in a VM");
+    Ok(())
+}
+
 fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")

@@ -111,7 +111,7 @@ pub(crate) fn bench(workspace: &Workspace, pods: u32) -> Result<()> {
 
 fn start(workspace: &Workspace, profile: Profile, name: &str, words: &[&str]) -> Result<()> {
     let built = match profile {
-        Profile::Dev => "debug",
+        Profile::Dev | Profile::Chaos => "debug",
         Profile::Release => "release",
     };
     let mut command = Command::new(workspace.target.join(built).join(name));

@@ -13,6 +13,7 @@ use super::conflist::Conflist;
 use super::run::Run;
 use super::version::Version;
 use crate::error::CniError;
+use crate::failpoints::{self, fail_point};
 
 /// Name of the pod's link.
 pub(super) const POD_LINK: &str = "eth0";
@@ -62,6 +63,7 @@ impl Attachment {
             if answer.is_object() {
                 self.result = Some(answer);
             }
+            fail_point(failpoints::ADD_RAN);
         }
         self.complete = true;
         Ok(())
@@ -78,6 +80,7 @@ impl Attachment {
             let deadline = deadline.max(Instant::now() + runner.query);
             let deleted = self.run("DEL", plugin, netns.clone(), result, runner, deadline, runner.operation).await;
             outcome = outcome.and(deleted.map(drop));
+            fail_point(failpoints::DEL_RAN);
         }
         outcome
     }

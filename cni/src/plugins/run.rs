@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::outcome::error_object;
 use crate::error::CniError;
+use crate::failpoints::{self, fail_point};
 
 const STDOUT_LIMIT_BYTES: usize = 1 << 20;
 const STDERR_LIMIT_BYTES: usize = 16 << 10;
@@ -81,10 +82,16 @@ impl Run<'_> {
         let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
         let input = serde_json::to_vec(&self.stdin)?;
         let stdin = child.stdin.take();
+        let command = self.command;
         let write = async move {
             if let Some(mut stdin) = stdin {
                 // A plugin that does not read its input is none the worse for it.
                 let _ = stdin.write_all(&input).await;
+            }
+            match command {
+                "ADD" => fail_point(failpoints::ADD_RUNS),
+                "DEL" => fail_point(failpoints::DEL_RUNS),
+                _ => {}
             }
             Ok::<(), io::Error>(())
         };

@@ -12,6 +12,7 @@ use super::pipe::ChannelReader;
 use super::{End, Origin, Piece, StageResult};
 use crate::config::Limits;
 use crate::error::{ErrorKind, ImageError};
+use crate::failpoints::{self, fail_point};
 use crate::hash::Hasher;
 use crate::unpack::Decoder;
 
@@ -50,6 +51,7 @@ pub(super) fn store(
                 match pieces.blocking_recv() {
                     Some(Piece::Data(piece)) => {
                         file.write_all(&piece).map_err(|error| End::Failed(ImageError::io("write", &path, error)))?;
+                        fail_point(failpoints::BLOB_PARTLY);
                         intake.take(piece)?;
                     }
                     Some(Piece::End) => break,

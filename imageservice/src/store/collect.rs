@@ -7,6 +7,7 @@ use super::locks::Key;
 use super::{Inner, blocking};
 use crate::content::{IndexEntry, remove_tree, write_index};
 use crate::error::Result;
+use crate::failpoints::{self, fail_point};
 
 impl Inner {
     /// Takes an image off the list, and frees it if nobody holds it.
@@ -23,7 +24,10 @@ impl Inner {
             kept
         })
         .await?;
-        self.collect().await
+        fail_point(failpoints::REMOVE_COLLECT);
+        self.collect().await?;
+        fail_point(failpoints::REMOVED);
+        Ok(())
     }
 
     /// Frees images that were removed and are held no more.
@@ -49,6 +53,7 @@ impl Inner {
             let entries: Vec<IndexEntry> = changed.iter().map(|listing| listing.entry.clone()).collect();
             let inner = std::sync::Arc::clone(self);
             blocking("write image index", move || write_index(&inner.content.images(), &entries)).await?;
+            fail_point(if image.is_some() { failpoints::LISTED } else { failpoints::REMOVE_UNLISTED });
             let mut catalog = self.catalog();
             let now = wanted(&catalog);
             if now == changed {
@@ -78,6 +83,7 @@ impl Inner {
             };
             trash.push(blocking("remove", move || inner.content.discard(&path)).await?);
         }
+        fail_point(failpoints::REMOVE_TRASH);
         blocking("empty trash", move || trash.iter().try_for_each(|path| remove_tree(path))).await
     }
 

@@ -10,6 +10,7 @@ use super::blocking;
 use super::locks::Key;
 use super::pull::Pull;
 use crate::error::{ErrorKind, ImageError, Result};
+use crate::failpoints::{self, fail_point};
 use crate::hash::digest_of;
 use crate::layer::{self, LayerJob, Origin, Piece};
 use crate::manifest::Descriptor;
@@ -112,7 +113,9 @@ impl Pull {
         let (inner, id, digest) = (Arc::clone(&self.inner), diff_id.clone(), blob.digest.clone());
         let size = blocking("publish layer", move || {
             if !has_blob {
+                fail_point(failpoints::BLOB_WHOLE);
                 inner.content.publish_blob(&digest)?;
+                fail_point(failpoints::BLOB_PUBLISHED);
             }
             if is_unpacked { inner.content.publish_layer(&id).map(Some) } else { Ok(None) }
         })

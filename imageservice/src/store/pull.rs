@@ -19,6 +19,7 @@ use super::{Inner, blocking};
 use crate::auth::Auth;
 use crate::content::{IndexEntry, wrap_manifest};
 use crate::error::{ErrorKind, ImageError, Result};
+use crate::failpoints::{self, fail_point};
 use crate::hash::digest_of;
 use crate::image::PulledImage;
 use crate::manifest::{self, ConfigFile, Descriptor, ImageManifest, Manifest};
@@ -89,6 +90,7 @@ impl Pull {
         let session =
             blocking("prepare pull", move || inner.registry.session(&reference, auth.as_ref(), &inner.config)).await?;
         let chosen = self.unless_cancelled(self.choose(&session)).await?;
+        fail_point(failpoints::RESOLVED);
         manifest::check_layers(&chosen.image, self.inner.config.limits.layers, session.name())?;
         self.report(Progress::Resolved {
             digest: chosen.digest.clone(),
@@ -232,7 +234,9 @@ impl Pull {
             .collect();
         let image = Image { config, config_json: String::from_utf8_lossy(&config_json).into_owned() };
         let diff_ids = image.config.diff_ids().to_vec();
+        fail_point(failpoints::UNLISTED);
         self.inner.add(new, &image_id, image).await?;
+        fail_point(failpoints::PULLED);
         self.inner.sync_layers_later(diff_ids);
         Ok(PulledImage { id: image_id, reference: by_digest })
     }

@@ -20,6 +20,14 @@ const STOPPED_WITHIN_SECONDS: i64 = 30;
 /// How often the wait for readiness looks whether the daemon still lives.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
+/// How a start went.
+pub(super) enum Start {
+    /// It said that it is ready.
+    Ready(Process),
+    /// It ended before.
+    Ended(ExitStatus),
+}
+
 /// A daemon that said that it is ready. Killed on drop.
 pub(super) struct Process {
     child: Child,
@@ -28,6 +36,16 @@ pub(super) struct Process {
 impl Process {
     /// Starts the daemon and waits for its readiness, which it tells as it would tell systemd.
     pub(super) fn start(host: &TestHost, arguments: &[String]) -> Result<Self> {
+        match Self::launch(host, arguments, &[])? {
+            Start::Ready(process) => Ok(process),
+            Start::Ended(status) => {
+                bail!("podwrightd ended with {status} before it was ready; its log:\n{}", log(host))
+            }
+        }
+    }
+
+    /// The same, with more in its environment, and for a daemon that may end meanwhile.
+    pub(super) fn launch(host: &TestHost, arguments: &[String], environment: &[(&str, &str)]) -> Result<Start> {
         let path = host.dir().join("notify.sock");
         let _ = fs::remove_file(&path);
         let notify = UnixDatagram::bind(&path).with_context(|| format!("binding {}", path.display()))?;
@@ -36,15 +54,19 @@ impl Process {
         let child = host
             .command(tools::program("podwrightd")?)
             .args(arguments)
+            .envs(environment.iter().copied())
             .env("NOTIFY_SOCKET", &path)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
             .context("starting podwrightd")?;
-        let mut process = Self { child };
-        process.wait_until_ready(&notify, host)?;
-        Ok(process)
+        Self { child }.wait_until_ready(&notify, host)
+    }
+
+    /// How it ended, if it has.
+    pub(super) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().context("looking whether the daemon ended")
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -72,17 +94,17 @@ impl Process {
         self.child.wait().context("waiting for the daemon")
     }
 
-    fn wait_until_ready(&mut self, notify: &UnixDatagram, host: &TestHost) -> Result<()> {
+    fn wait_until_ready(mut self, notify: &UnixDatagram, host: &TestHost) -> Result<Start> {
         let end = Instant::now() + READY_WITHIN;
         let mut message = [0; 4096];
         while Instant::now() < end {
             let length = notify.recv(&mut message).unwrap_or(0);
             let text = String::from_utf8_lossy(message.get(..length).unwrap_or_default());
             if text.lines().any(|line| line == "READY=1") {
-                return Ok(());
+                return Ok(Start::Ready(self));
             }
             if let Some(status) = self.child.try_wait()? {
-                bail!("podwrightd ended with {status} before it was ready; its log:\n{}", log(host));
+                return Ok(Start::Ended(status));
             }
         }
         bail!("podwrightd was not ready within {} s; its log:\n{}", READY_WITHIN.as_secs(), log(host))

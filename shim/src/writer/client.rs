@@ -80,13 +80,19 @@ pub(super) struct Client {
     stdout: Output,
     stderr: Output,
     patience: Patience,
+    /// It came with an input.
+    brought_input: bool,
+    /// It came with an output.
+    brought_output: bool,
 }
 
 impl Client {
     /// Takes a client's streams, and makes them non-blocking.
     pub(super) fn new(fds: ClientFds, patience: Patience) -> Self {
         let stdin = fds.stdin.filter(|fd| rustix::io::ioctl_fionbio(fd, true).is_ok());
-        Self { stdin, stdout: Output::new(fds.stdout), stderr: Output::new(fds.stderr), patience }
+        let (stdout, stderr) = (Output::new(fds.stdout), Output::new(fds.stderr));
+        let brought_output = stdout.fd.is_some() || stderr.fd.is_some();
+        Self { brought_input: stdin.is_some(), stdin, stdout, stderr, patience, brought_output }
     }
 
     /// Sends output.
@@ -106,6 +112,17 @@ impl Client {
     pub(super) fn pump_or_drop(&mut self) {
         self.stdout.pump_or_drop();
         self.stderr.pump_or_drop();
+    }
+
+    /// It took its outputs and takes none of them any more: it has left. What it sent last is read only if the container
+    /// wants it now; otherwise a container that never reads would keep every client that ever left.
+    pub(super) fn has_left(&self) -> bool {
+        self.brought_output && self.stdout.fd.is_none() && self.stderr.fd.is_none()
+    }
+
+    /// It came with an input.
+    pub(super) fn brought_input(&self) -> bool {
+        self.brought_input
     }
 
     /// Write ends that have nothing waiting.

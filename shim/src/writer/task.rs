@@ -28,8 +28,8 @@ const TERMINAL_GRACE: Duration = Duration::from_millis(300);
 const LONGEST_FINISH: Duration = Duration::from_secs(1);
 /// How long the last lines are tried to be written to a full disk.
 const LAST_WRITE: Duration = Duration::from_secs(1);
-/// Most clients at once; more are refused by closing their streams.
-const MAX_CLIENTS: usize = 16;
+/// Most clients at once; more are refused by closing their streams. The engine counts too, and refuses earlier and with words.
+const MAX_CLIENTS: usize = 256;
 
 /// What a log writer is made for.
 #[derive(Debug)]
@@ -118,7 +118,7 @@ impl Task {
                 // Without poll there is no way to go on; the end of this process ends the streams.
                 Err(_) => break,
             }
-            self.clients.retain(|client| !client.is_gone());
+            self.forget_clients();
             if self.finish_at.is_some_and(|at| at + LONGEST_FINISH <= Instant::now()) {
                 self.end_streams();
             }
@@ -286,6 +286,16 @@ impl Task {
             if self.stdin_once && !self.terminal {
                 self.input.close();
             }
+        }
+    }
+
+    fn forget_clients(&mut self) {
+        let input_is_full = !self.input.wants_more();
+        let forgotten = |client: &Client| client.is_gone() || (input_is_full && client.has_left());
+        let with_input = self.clients.iter().filter(|client| forgotten(client)).any(Client::brought_input);
+        self.clients.retain(|client| !forgotten(client));
+        if with_input && self.stdin_once && !self.terminal {
+            self.input.close();
         }
     }
 

@@ -10,6 +10,7 @@
     reason = "these are tests; clippy.toml allows it in test functions only"
 )]
 
+mod attach;
 mod containers;
 mod execs;
 mod faults;

@@ -17,7 +17,7 @@ fn named(spec: Option<&v1::ImageSpec>) -> About<'_> {
 
 #[tonic::async_trait]
 impl ImageService for Cri {
-    type StreamImagesStream = crate::later::Nothing<v1::StreamImagesResponse>;
+    type StreamImagesStream = crate::chunks::Messages<v1::StreamImagesResponse>;
 
     async fn list_images(
         &self,
@@ -29,9 +29,10 @@ impl ImageService for Cri {
 
     async fn stream_images(
         &self,
-        _request: Request<v1::StreamImagesRequest>,
+        request: Request<v1::StreamImagesRequest>,
     ) -> Result<Response<Self::StreamImagesStream>, Status> {
-        rpc("StreamImages", Weight::Polling, About::default(), crate::later::not_yet("StreamImages")).await
+        let work = async { local::stream(self, request.into_inner()) };
+        rpc("StreamImages", Weight::Polling, About::default(), work).await
     }
 
     async fn image_status(
@@ -66,5 +67,3 @@ impl ImageService for Cri {
         rpc("ImageFsInfo", Weight::Polling, About::default(), local::fs_info(self)).await
     }
 }
-
-pub(crate) use local::now_nanos;

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod chunks;
 mod convert;
 mod field;
 mod host;

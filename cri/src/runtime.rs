@@ -1,6 +1,7 @@
 //! `RuntimeService`: each RPC in its span, handed to the module that serves it.
 
 mod containers;
+mod events;
 mod node;
 mod sandboxes;
 
@@ -8,18 +9,19 @@ use podwright_cri_api::v1;
 use podwright_cri_api::v1::runtime_service_server::RuntimeService;
 use tonic::{Request, Response, Status};
 
+use crate::chunks::Messages;
 use crate::later::{Nothing, not_yet};
 use crate::observe::{About, Weight, rpc};
 use crate::service::Cri;
 
 #[tonic::async_trait]
 impl RuntimeService for Cri {
-    type StreamPodSandboxesStream = Nothing<v1::StreamPodSandboxesResponse>;
-    type StreamContainersStream = Nothing<v1::StreamContainersResponse>;
+    type StreamPodSandboxesStream = Messages<v1::StreamPodSandboxesResponse>;
+    type StreamContainersStream = Messages<v1::StreamContainersResponse>;
     type StreamContainerStatsStream = Nothing<v1::StreamContainerStatsResponse>;
     type StreamPodSandboxStatsStream = Nothing<v1::StreamPodSandboxStatsResponse>;
     type StreamPodSandboxMetricsStream = Nothing<v1::StreamPodSandboxMetricsResponse>;
-    type GetContainerEventsStream = Nothing<v1::ContainerEventResponse>;
+    type GetContainerEventsStream = Messages<v1::ContainerEventResponse>;
 
     async fn version(&self, _request: Request<v1::VersionRequest>) -> Result<Response<v1::VersionResponse>, Status> {
         rpc("Version", Weight::Polling, About::default(), node::version(self)).await
@@ -321,16 +323,18 @@ impl RuntimeService for Cri {
 
     async fn stream_pod_sandboxes(
         &self,
-        _request: Request<v1::StreamPodSandboxesRequest>,
+        request: Request<v1::StreamPodSandboxesRequest>,
     ) -> Result<Response<Self::StreamPodSandboxesStream>, Status> {
-        rpc("StreamPodSandboxes", Weight::Polling, About::default(), not_yet("StreamPodSandboxes")).await
+        let work = async { sandboxes::stream(self, request.into_inner()) };
+        rpc("StreamPodSandboxes", Weight::Polling, About::default(), work).await
     }
 
     async fn stream_containers(
         &self,
-        _request: Request<v1::StreamContainersRequest>,
+        request: Request<v1::StreamContainersRequest>,
     ) -> Result<Response<Self::StreamContainersStream>, Status> {
-        rpc("StreamContainers", Weight::Polling, About::default(), not_yet("StreamContainers")).await
+        let work = async { containers::stream(self, request.into_inner()) };
+        rpc("StreamContainers", Weight::Polling, About::default(), work).await
     }
 
     async fn stream_container_stats(
@@ -358,6 +362,6 @@ impl RuntimeService for Cri {
         &self,
         _request: Request<v1::GetEventsRequest>,
     ) -> Result<Response<Self::GetContainerEventsStream>, Status> {
-        rpc("GetContainerEvents", Weight::Polling, About::default(), not_yet("GetContainerEvents")).await
+        rpc("GetContainerEvents", Weight::Polling, About::default(), async { Ok(events::follow(self)) }).await
     }
 }

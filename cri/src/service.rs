@@ -6,6 +6,7 @@ use podwright_cri_api::v1::image_service_server::ImageServiceServer;
 use podwright_cri_api::v1::runtime_service_server::RuntimeServiceServer;
 use podwright_imageservice::ImageStore;
 use podwright_podsandbox::Engine;
+use tokio::sync::watch;
 use tonic::transport::server::Router;
 
 use crate::host::Host;
@@ -19,13 +20,20 @@ pub struct Cri {
     pub(crate) engine: Engine,
     pub(crate) images: ImageStore,
     pub(crate) host: Arc<dyn Host>,
+    /// True when calls without an end are to end.
+    pub(crate) ending: Arc<watch::Sender<bool>>,
 }
 
 impl Cri {
     /// Builds the front end over an engine that has recovered and a store that is open.
     #[must_use]
     pub fn new(engine: Engine, images: ImageStore, host: Arc<dyn Host>) -> Self {
-        Self { engine, images, host }
+        Self { engine, images, host, ending: Arc::new(watch::Sender::new(false)) }
+    }
+
+    /// Ends the calls that have no end of their own, so that a server which waits for its calls comes to its end.
+    pub fn end_streams(&self) {
+        self.ending.send_replace(true);
     }
 
     /// Puts both services on a server.

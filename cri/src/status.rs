@@ -69,6 +69,27 @@ pub(crate) fn unimplemented(rpc: &'static str) -> Status {
     Status::unimplemented(format!("{rpc} is not served by this version of Podwright"))
 }
 
+/// A list that no single message can hold.
+pub(crate) fn too_long(bytes: usize, streaming: &'static str) -> Status {
+    let limit = crate::service::MAX_MESSAGE_BYTES;
+    let text =
+        format!("the list has {bytes} bytes and a message at most {limit}; call {streaming}, or filter the list");
+    with_text(Code::ResourceExhausted, &text)
+}
+
+/// A listener that was too slow.
+pub(crate) fn events_missed(missed: u64) -> Status {
+    let text = format!(
+        "{missed} events came faster than they were read and are lost; list anew and call GetContainerEvents again"
+    );
+    with_text(Code::Aborted, &text)
+}
+
+/// A call that would last longer than the daemon.
+pub(crate) fn stopping() -> Status {
+    with_text(Code::Unavailable, "the daemon is being stopped; call again when it is back")
+}
+
 /// A task of ours that ended without an answer.
 pub(crate) fn lost(what: &str, cause: &dyn std::fmt::Display) -> Status {
     with_text(Code::Internal, &format!("{what}: the task ended without an answer: {cause}; see the daemon's log"))

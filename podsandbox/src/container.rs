@@ -225,8 +225,9 @@ impl Container {
         }
     }
 
-    pub(crate) fn emit(&self, change: Change) {
-        self.shared().events.emit(change, Subject::Container(self.snapshot()));
+    /// Tells a change. The sandbox's history is held by the caller.
+    fn emit(&self, change: Change) {
+        self.shared().events.emit(change, Subject::Container(self.id.clone()), || self.sandbox.pod());
     }
 
     /// Told of each change of state.
@@ -270,6 +271,7 @@ impl Container {
 
     /// The answer to a start.
     pub(crate) fn started(self: &Arc<Self>, started: &Started) {
+        let history = self.sandbox.history();
         let mut live = self.live();
         live.starting = false;
         if live.durable.state != ContainerState::Created {
@@ -282,6 +284,7 @@ impl Container {
         drop(live);
         self.notify();
         self.emit(Change::Started);
+        drop(history);
         if let Some(end) = early_end {
             self.ended(&end);
         }
@@ -344,6 +347,7 @@ impl Container {
 
     /// Makes it Exited, once.
     pub(crate) fn exit(self: &Arc<Self>, exit: Exit) {
+        let _history = self.sandbox.history();
         let mut live = self.live();
         let started_at_nanos = match live.durable.state {
             ContainerState::Exited { .. } => return,

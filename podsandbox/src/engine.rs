@@ -10,7 +10,7 @@ use tokio::sync::broadcast;
 use crate::config::{EngineConfig, Ports};
 use crate::container::{self, Container};
 use crate::error::EngineError;
-use crate::events::{Event, Events};
+use crate::events::{Event, Events, PodSnapshot};
 use crate::failpoints::FailPoints;
 use crate::filter::{ContainerFilter, ContainerStateKind, SandboxFilter, has_labels};
 use crate::ladder::Climb;
@@ -120,6 +120,16 @@ impl Engine {
     /// `NotFound`.
     pub fn sandbox(&self, id: &SandboxId) -> Result<SandboxSnapshot, EngineError> {
         self.find_sandbox(id).map(|sandbox| sandbox.snapshot())
+    }
+
+    /// A sandbox with its containers as they are at one time, from memory.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn pod(&self, id: &SandboxId) -> Result<PodSnapshot, EngineError> {
+        let sandbox = self.find_sandbox(id)?;
+        let _history = sandbox.history();
+        Ok(sandbox.pod())
     }
 
     /// Sandboxes as they are now, from memory.
@@ -269,7 +279,10 @@ impl Engine {
         container::update::update(self.find_container(id)?, resources).await
     }
 
-    /// All changes from now on. A listener that lags behind misses some and is told how many.
+    /// All changes from now on, each pod's in their order. A listener that lags behind by more than [`EVENTS_KEPT`] misses some
+    /// and is told how many.
+    ///
+    /// [`EVENTS_KEPT`]: crate::EVENTS_KEPT
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.shared.events.subscribe()

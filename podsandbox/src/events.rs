@@ -1,14 +1,21 @@
 //! What happens to sandboxes and containers, for those who want to hear of it. Bounded: a listener that is too slow misses
 //! events, learns how many from the channel, and lists anew.
+//!
+//! Each event carries its pod as it is right after the change. That holds because all changes that are told are made and told
+//! under one lock of the pod ([`Sandbox::history`](crate::sandbox::Sandbox::history)): events of a pod come in the order of
+//! the changes, and no picture shows a change whose event is still to come.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::broadcast;
 
+use podwright_types::{ContainerId, SandboxId};
+
 use crate::model::{ContainerSnapshot, SandboxSnapshot};
 
-/// Events that a listener may lag behind before it misses some.
-const EVENTS_KEPT: usize = 1024;
+/// Events that a listener may lag behind before it misses some: the start or end of 100 pods with some containers each. They
+/// are kept once for all listeners, so more listeners cost nothing.
+pub const EVENTS_KEPT: usize = 1024;
 
 /// What happened to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,30 +26,41 @@ pub enum Change {
     Started,
     /// It ended, or a sandbox is no longer ready.
     Stopped,
-    /// It is gone; the snapshot is its last.
+    /// It is gone. A sandbox is told a last time; a container is no longer among those of its pod.
     Deleted,
 }
 
 /// To which object.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
-    /// A sandbox, as it is after the change.
-    Sandbox(SandboxSnapshot),
-    /// A container, as it is after the change.
-    Container(ContainerSnapshot),
+    /// A sandbox.
+    Sandbox(SandboxId),
+    /// A container.
+    Container(ContainerId),
+}
+
+/// A sandbox and its containers, all as they were at one time.
+#[derive(Debug, Clone)]
+pub struct PodSnapshot {
+    /// Nanoseconds since the epoch.
+    pub at_nanos: i64,
+    /// The sandbox.
+    pub sandbox: SandboxSnapshot,
+    /// Its containers, in the order of their making.
+    pub containers: Vec<ContainerSnapshot>,
 }
 
 /// One change.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// Rises by one with each event of this daemon.
+    /// Rises by one with each event that anybody listens to.
     pub sequence: u64,
-    /// Nanoseconds since the epoch.
-    pub at_nanos: i64,
     /// What happened.
     pub change: Change,
     /// To which object.
     pub subject: Subject,
+    /// The pod right after the change, with its time.
+    pub pod: Arc<PodSnapshot>,
 }
 
 /// Hands events to all listeners, in one order.
@@ -60,10 +78,15 @@ impl Events {
         self.sender.subscribe()
     }
 
-    pub(crate) fn emit(&self, change: Change, subject: Subject) {
+    /// Tells a change; the picture of its pod is taken only if somebody listens.
+    pub(crate) fn emit(&self, change: Change, subject: Subject, pod: impl FnOnce() -> PodSnapshot) {
+        if self.sender.receiver_count() == 0 {
+            return;
+        }
+        let pod = Arc::new(pod());
         // Sent under the lock, so that listeners see rising numbers.
         let mut next = crate::util::lock(&self.next);
-        let event = Event { sequence: *next, at_nanos: crate::util::now_nanos(), change, subject };
+        let event = Event { sequence: *next, change, subject, pod };
         *next += 1;
         // Nobody listening is no failure.
         drop(self.sender.send(event));

@@ -36,7 +36,7 @@ mod tests;
 pub use config::{EngineConfig, Ports};
 pub use engine::{Engine, ExecOutput, RecoveryReport};
 pub use error::EngineError;
-pub use events::{Change, Event, Subject};
+pub use events::{Change, EVENTS_KEPT, Event, PodSnapshot, Subject};
 #[cfg(any(test, feature = "failpoints"))]
 pub use failpoints::{FailPoints, Failure};
 pub use filter::{ContainerFilter, ContainerStateKind, SandboxFilter};

@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 
 use crate::container::Container;
 use crate::error::EngineError;
-use crate::events::{Change, Subject};
+use crate::events::{Change, PodSnapshot, Subject};
 use crate::failpoints::FailPoints;
 use crate::ladder::{Climb, Goal, Outcome, Progress, Step};
 use crate::model::{NamespaceMode, NetworkStatus, SandboxConfig, SandboxSnapshot, SandboxState};
@@ -114,6 +114,8 @@ pub(crate) struct Sandbox {
     record_gone: tokio::sync::Mutex<bool>,
     /// Set right after a sandbox is made; empty for those found on disk.
     making: OnceLock<Making>,
+    /// See [`Sandbox::history`].
+    history: Mutex<()>,
 }
 
 impl Sandbox {
@@ -146,6 +148,7 @@ impl Sandbox {
             operation: tokio::sync::Mutex::new(()),
             record_gone: tokio::sync::Mutex::new(false),
             making: OnceLock::new(),
+            history: Mutex::new(()),
         }
     }
 
@@ -205,8 +208,23 @@ impl Sandbox {
         }
     }
 
-    pub(crate) fn emit(&self, change: Change) {
-        self.shared.events.emit(change, Subject::Sandbox(self.snapshot()));
+    /// Held while a change of the sandbox or of one of its containers is made and told. Taken before every other lock of them.
+    pub(crate) fn history(&self) -> MutexGuard<'_, ()> {
+        lock(&self.history)
+    }
+
+    /// The sandbox and its containers at one time. The history is held by the caller.
+    pub(crate) fn pod(&self) -> PodSnapshot {
+        let at_nanos = crate::util::now_nanos();
+        let mut containers: Vec<_> =
+            self.all_containers().iter().filter(|c| c.visible()).map(|container| container.snapshot()).collect();
+        containers.sort_by_key(|container| container.created_at_nanos);
+        PodSnapshot { at_nanos, sandbox: self.snapshot(), containers }
+    }
+
+    /// Tells a change of the sandbox itself. The history is held by the caller.
+    fn emit(&self, change: Change) {
+        self.shared.events.emit(change, Subject::Sandbox(self.id.clone()), || self.pod());
     }
 
     /// The hostname that containers see.

@@ -35,6 +35,7 @@ pub(crate) async fn serve(cri: Cri, listener: UnixListener, drain: Duration) -> 
             tell(&[NotifyState::Stopping]);
             tracing::info!(limit_seconds = drain.as_secs(), "stopping: waiting for calls in flight");
             stop.send_replace(true);
+            cri.end_streams();
             drained(server, drain).await
         }
     }

@@ -4,8 +4,10 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use podwright_cri_api::v1;
+use podwright_imageservice::ImageInfo;
 use tonic::Status;
 
+use crate::chunks::{self, Messages};
 use crate::field::{self, BadField, Within as _};
 use crate::service::Cri;
 use crate::{answer, status};
@@ -18,10 +20,23 @@ pub(super) fn reference(spec: Option<v1::ImageSpec>) -> Result<String, BadField>
 
 /// Lists images; a filter without a name lists all.
 pub(super) fn list(cri: &Cri, request: v1::ListImagesRequest) -> Result<v1::ListImagesResponse, Status> {
-    let named = request.filter.and_then(|filter| filter.image).map(|spec| spec.image).unwrap_or_default();
+    let images = found(cri, request.filter)?.iter().map(|image| answer::image(image)).collect();
+    chunks::whole(v1::ListImagesResponse { images }, "StreamImages")
+}
+
+/// Lists images in as many messages as it takes.
+pub(super) fn stream(
+    cri: &Cri,
+    request: v1::StreamImagesRequest,
+) -> Result<Messages<v1::StreamImagesResponse>, Status> {
+    let items = found(cri, request.filter)?.into_iter().map(|image| answer::image(&image));
+    Ok(chunks::stream(items, |images| v1::StreamImagesResponse { images }))
+}
+
+fn found(cri: &Cri, filter: Option<v1::ImageFilter>) -> Result<Vec<ImageInfo>, BadField> {
+    let named = filter.and_then(|filter| filter.image).map(|spec| spec.image).unwrap_or_default();
     let named = field::line("filter.image.image", named, field::MAX_NAME_BYTES)?;
-    let filter = Some(named.as_str()).filter(|name| !name.is_empty());
-    Ok(v1::ListImagesResponse { images: cri.images.list(filter).iter().map(answer::image).collect() })
+    Ok(cri.images.list(Some(named.as_str()).filter(|name| !name.is_empty())))
 }
 
 /// Describes an image; an absent one is no error.
@@ -62,7 +77,7 @@ fn usage(path: &Path, bytes: u64, inodes: u64) -> v1::FilesystemUsage {
 }
 
 /// Nanoseconds since the epoch.
-pub(crate) fn now_nanos() -> i64 {
+fn now_nanos() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use podwright_cri_api::v1;
-use podwright_podsandbox::model::{ContainerConfig, SandboxSnapshot};
+use podwright_podsandbox::model::{ContainerConfig, ContainerSnapshot, SandboxSnapshot};
 use tonic::Status;
 
 use super::sandboxes::absent_is_done;
+use crate::chunks::{self, Messages};
 use crate::field::{self, BadField, MAX_ARGUMENT_BYTES, Within as _};
 use crate::service::{Cri, MAX_MESSAGE_BYTES};
 use crate::status::from_engine;
@@ -73,24 +74,35 @@ pub(super) async fn remove(
 
 /// Lists containers, the newest first.
 pub(super) async fn list(cri: &Cri, request: v1::ListContainersRequest) -> Result<v1::ListContainersResponse, Status> {
-    let mut asked = request.filter.unwrap_or_default();
+    let containers = found(cri, request.filter)?.iter().map(answer::container_item).collect();
+    chunks::whole(v1::ListContainersResponse { containers }, "StreamContainers")
+}
+
+/// Lists containers, the newest first, in as many messages as it takes. All are as they were at one time.
+pub(super) fn stream(
+    cri: &Cri,
+    request: v1::StreamContainersRequest,
+) -> Result<Messages<v1::StreamContainersResponse>, Status> {
+    let items = found(cri, request.filter)?.into_iter().map(|container| answer::container_item(&container));
+    Ok(chunks::stream(items, |containers| v1::StreamContainersResponse { containers }))
+}
+
+fn found(cri: &Cri, filter: Option<v1::ContainerFilter>) -> Result<Vec<ContainerSnapshot>, Status> {
+    let mut asked = filter.unwrap_or_default();
     let (id, sandbox_id) = (std::mem::take(&mut asked.id), std::mem::take(&mut asked.pod_sandbox_id));
     let mut filter = convert::container_filter(asked)?;
     if !id.is_empty() {
-        let Some(container) = lookup::container(&cri.engine, "filter.id", id)? else {
-            return Ok(v1::ListContainersResponse::default());
-        };
+        let Some(container) = lookup::container(&cri.engine, "filter.id", id)? else { return Ok(Vec::new()) };
         filter.id = Some(container.id);
     }
     if !sandbox_id.is_empty() {
-        let Some(sandbox) = lookup::sandbox(&cri.engine, "filter.pod_sandbox_id", sandbox_id)? else {
-            return Ok(v1::ListContainersResponse::default());
-        };
+        let sandbox = lookup::sandbox(&cri.engine, "filter.pod_sandbox_id", sandbox_id)?;
+        let Some(sandbox) = sandbox else { return Ok(Vec::new()) };
         filter.sandbox = Some(sandbox.id);
     }
     let mut found = cri.engine.containers(&filter);
     found.sort_by_key(|container| std::cmp::Reverse(container.created_at_nanos));
-    Ok(v1::ListContainersResponse { containers: found.iter().map(answer::container_item).collect() })
+    Ok(found)
 }
 
 /// Describes a container.

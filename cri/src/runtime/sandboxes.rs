@@ -1,11 +1,12 @@
 //! Sandboxes: RunPodSandbox, StopPodSandbox, RemovePodSandbox, PodSandboxStatus, ListPodSandbox, UpdatePodSandboxResources.
 
 use podwright_cri_api::v1;
-use podwright_podsandbox::{ContainerFilter, EngineError};
+use podwright_podsandbox::model::SandboxSnapshot;
+use podwright_podsandbox::{EngineError, PodSnapshot};
 use tonic::Status;
 
+use crate::chunks::{self, Messages};
 use crate::field::{self, BadField, Within as _, shown};
-use crate::image::now_nanos;
 use crate::service::Cri;
 use crate::status::from_engine;
 use crate::{answer, convert, lookup, observe};
@@ -62,33 +63,43 @@ pub(super) async fn status(
     cri: &Cri,
     request: v1::PodSandboxStatusRequest,
 ) -> Result<v1::PodSandboxStatusResponse, Status> {
-    let timestamp = now_nanos();
     let sandbox = lookup::known_sandbox(&cri.engine, "pod_sandbox_id", request.pod_sandbox_id)?;
-    let filter = ContainerFilter { sandbox: Some(sandbox.id.clone()), ..ContainerFilter::default() };
-    let containers = cri.engine.containers(&filter);
+    let PodSnapshot { at_nanos, sandbox, containers } = cri.engine.pod(&sandbox.id).map_err(|e| from_engine(&e))?;
     let find = |image: &str| cri.images.status(image);
     Ok(v1::PodSandboxStatusResponse {
         status: Some(answer::sandbox_status(&sandbox)),
         info: if request.verbose { answer::sandbox_info(&sandbox) } else { Default::default() },
         containers_statuses: containers.iter().map(|c| answer::container_status(c, find)).collect(),
-        timestamp,
+        timestamp: at_nanos,
     })
 }
 
 /// Lists sandboxes, the newest first.
 pub(super) async fn list(cri: &Cri, request: v1::ListPodSandboxRequest) -> Result<v1::ListPodSandboxResponse, Status> {
-    let mut asked = request.filter.unwrap_or_default();
+    let items = found(cri, request.filter)?.iter().map(answer::sandbox_item).collect();
+    chunks::whole(v1::ListPodSandboxResponse { items }, "StreamPodSandboxes")
+}
+
+/// Lists sandboxes, the newest first, in as many messages as it takes. All are as they were at one time.
+pub(super) fn stream(
+    cri: &Cri,
+    request: v1::StreamPodSandboxesRequest,
+) -> Result<Messages<v1::StreamPodSandboxesResponse>, Status> {
+    let items = found(cri, request.filter)?.into_iter().map(|sandbox| answer::sandbox_item(&sandbox));
+    Ok(chunks::stream(items, |pod_sandboxes| v1::StreamPodSandboxesResponse { pod_sandboxes }))
+}
+
+fn found(cri: &Cri, filter: Option<v1::PodSandboxFilter>) -> Result<Vec<SandboxSnapshot>, Status> {
+    let mut asked = filter.unwrap_or_default();
     let id = std::mem::take(&mut asked.id);
     let mut filter = convert::sandbox_filter(asked)?;
     if !id.is_empty() {
-        let Some(sandbox) = lookup::sandbox(&cri.engine, "filter.id", id)? else {
-            return Ok(v1::ListPodSandboxResponse::default());
-        };
+        let Some(sandbox) = lookup::sandbox(&cri.engine, "filter.id", id)? else { return Ok(Vec::new()) };
         filter.id = Some(sandbox.id);
     }
     let mut found = cri.engine.sandboxes(&filter);
     found.sort_by_key(|sandbox| std::cmp::Reverse(sandbox.created_at_nanos));
-    Ok(v1::ListPodSandboxResponse { items: found.iter().map(answer::sandbox_item).collect() })
+    Ok(found)
 }
 
 /// Kubelet tells the sum of the limits before it writes the pod's cgroup itself. The cgroup is the kubelet's, so there is

@@ -52,6 +52,7 @@ pub(crate) struct Front {
     pub(crate) world: World,
     pub(crate) host: Arc<FakeHost>,
     channel: Channel,
+    socket: PathBuf,
     server: tokio::task::JoinHandle<()>,
     _dir: tempfile::TempDir,
 }
@@ -60,6 +61,14 @@ impl Drop for Front {
     fn drop(&mut self) {
         self.server.abort();
     }
+}
+
+async fn connect(socket: PathBuf) -> Channel {
+    let connector = tower::service_fn(move |_| {
+        let socket = socket.clone();
+        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+    });
+    Endpoint::from_static("http://socket").connect_with_connector(connector).await.unwrap()
 }
 
 impl Front {
@@ -86,12 +95,13 @@ impl Front {
         let listener = UnixListenerStream::new(UnixListener::bind(&socket).unwrap());
         let server =
             tokio::spawn(async move { cri.on(Server::builder()).serve_with_incoming(listener).await.unwrap() });
-        let connector = tower::service_fn(move |_| {
-            let socket = socket.clone();
-            async move { UnixStream::connect(socket).await.map(TokioIo::new) }
-        });
-        let channel = Endpoint::from_static("http://socket").connect_with_connector(connector).await.unwrap();
-        Self { world, host, channel, server, _dir: dir }
+        let channel = connect(socket.clone()).await;
+        Self { world, host, channel, socket, server, _dir: dir }
+    }
+
+    /// A client with a connection of its own.
+    pub(crate) async fn other_client(&self) -> RuntimeServiceClient<Channel> {
+        RuntimeServiceClient::new(connect(self.socket.clone()).await)
     }
 
     pub(crate) fn runtime(&self) -> RuntimeServiceClient<Channel> {

@@ -53,6 +53,7 @@ async fn make(container: Arc<Container>) -> Outcome {
     let _operation = container.operation.lock().await;
     match make_all(&container).await {
         Ok(()) => {
+            let _history = container.sandbox.history();
             container.live().announced = true;
             container.emit(Change::Created);
             Ok(())
@@ -152,6 +153,7 @@ async fn unmake(container: &Arc<Container>) -> Outcome {
         container.save(false).await?;
     }
     descend(container, None).await?;
+    let _history = container.sandbox.history();
     container.sandbox.live().containers.remove(&container.id);
     if container.shared().containers.remove(&container.key(), &container.id) && container.live().announced {
         container.emit(Change::Deleted);

@@ -71,9 +71,7 @@ async fn make(sandbox: Arc<Sandbox>) -> Outcome {
     let _operation = sandbox.operation.lock().await;
     match make_ready(&sandbox).await {
         Ok(()) => {
-            sandbox.live().announced = true;
-            sandbox.emit(Change::Created);
-            sandbox.emit(Change::Started);
+            sandbox.announce();
             Ok(())
         }
         Err(error) => {
@@ -132,15 +130,27 @@ impl Sandbox {
 
     /// Sets where it is to go; never back up.
     fn aim(self: &Arc<Self>, goal: Goal) {
+        let _history = self.history();
         let mut live = self.live();
         if live.goal() != Goal::Removed {
             live.durable.progress.goal = goal;
         }
-        let was_ready = std::mem::take(&mut live.durable.ready);
+        let tell = std::mem::take(&mut live.durable.ready) && live.announced;
         drop(live);
-        if was_ready {
+        if tell {
             self.emit(Change::Stopped);
         }
+    }
+
+    /// Shows it in lists and tells its making. What ended its readiness in the meantime was not told yet.
+    fn announce(&self) {
+        let _history = self.history();
+        let mut live = self.live();
+        live.announced = true;
+        let now = if live.durable.ready { Change::Started } else { Change::Stopped };
+        drop(live);
+        self.emit(Change::Created);
+        self.emit(now);
     }
 
     /// Goes on with whatever the goal asks for; what can not be done now is tried again later. The operation is locked.
@@ -212,6 +222,7 @@ async fn unmake(sandbox: &Arc<Sandbox>) -> Outcome {
         outcome?;
     }
     descend(sandbox, None).await?;
+    let _history = sandbox.history();
     if sandbox.shared.sandboxes.remove(&sandbox.key(), &sandbox.id) && sandbox.live().announced {
         sandbox.emit(Change::Deleted);
     }

@@ -112,16 +112,19 @@ impl Sandbox {
     }
 
     fn no_longer_ready(self: &Arc<Self>, why: String) {
+        let _history = self.history();
         let mut live = self.live();
-        let was_ready = std::mem::take(&mut live.durable.ready);
+        let (was_ready, announced) = (std::mem::take(&mut live.durable.ready), live.announced);
         if was_ready {
             live.durable.message = why;
         }
         drop(live);
         if was_ready {
             tracing::warn!(sandbox = %self.id, "{}: {}", self.describe(), self.live().durable.message);
-            self.emit(Change::Stopped);
             self.save_soon();
+        }
+        if was_ready && announced {
+            self.emit(Change::Stopped);
         }
     }
 

@@ -195,14 +195,63 @@ fn events_are_numbered_and_carry_the_state() {
         assert_eq!(event.sequence, last + 1);
         last = event.sequence;
         seen.push(match &event.subject {
-            Subject::Sandbox(s) => (s.id.as_str() == id.as_str(), "pod", event.change),
-            Subject::Container(c) => (c.id == container, "container", event.change),
+            Subject::Sandbox(s) => (s.as_str() == id.as_str(), "pod", event.change),
+            Subject::Container(c) => (*c == container, "container", event.change),
         });
     }
     let of = |kind| seen.iter().filter(|(_, k, _)| *k == kind).map(|(_, _, c)| *c).collect::<Vec<_>>();
     assert!(seen.iter().all(|(ours, ..)| *ours));
     assert_eq!(of("pod"), [Change::Created, Change::Started, Change::Stopped, Change::Deleted]);
     assert_eq!(of("container"), [Change::Created, Change::Started, Change::Stopped, Change::Deleted]);
+}
+
+#[test]
+fn each_event_shows_its_pod_right_after_the_change() {
+    let node = Node::new();
+    let daemon = node.start();
+    let mut events = daemon.engine.events();
+    let pods = ["a", "b", "c"].map(|name| daemon.sandbox(name));
+    daemon.run(async {
+        let mut work = Vec::new();
+        for pod in pods.iter().flat_map(|pod| std::iter::repeat_n(pod.clone(), 20)).enumerate() {
+            let engine = daemon.engine.clone();
+            work.push(tokio::spawn(async move {
+                let program = if pod.0 % 2 == 0 { "true" } else { "sleep" };
+                let id = engine.create_container(&pod.1, ctr(&format!("c{}", pod.0), program)).await.unwrap();
+                engine.start_container(&id).await.unwrap();
+                engine.remove_container(&id).await.unwrap();
+            }));
+        }
+        for task in work {
+            task.await.unwrap();
+        }
+    });
+    let (mut told, mut count) = (std::collections::BTreeMap::new(), 0);
+    while let Ok(event) = events.try_recv() {
+        let Subject::Container(id) = &event.subject else { continue };
+        let state = event.pod.containers.iter().find(|c| c.id == *id).map(|c| &c.state);
+        let fits = match event.change {
+            Change::Created => matches!(state, Some(ContainerState::Created)),
+            Change::Started => matches!(state, Some(ContainerState::Running { .. })),
+            Change::Stopped => matches!(state, Some(ContainerState::Exited { .. })),
+            Change::Deleted => state.is_none(),
+        };
+        assert!(fits, "{:?} with {state:?}", event.change);
+        // No other container of the pod shows what was not told of it yet.
+        told.insert(id.clone(), event.change);
+        for other in &event.pod.containers {
+            let fits = match &other.state {
+                ContainerState::Created => told.get(&other.id) == Some(&Change::Created),
+                ContainerState::Running { .. } => told.get(&other.id) == Some(&Change::Started),
+                ContainerState::Exited { .. } | ContainerState::Unknown => {
+                    told.get(&other.id) == Some(&Change::Stopped)
+                }
+            };
+            assert!(fits, "{:?} was told as {:?}", other.state, told.get(&other.id));
+        }
+        count += 1;
+    }
+    assert_eq!(count, 60 * 4);
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod observe;
 mod runtime;
 mod service;
 mod status;
+pub mod streaming;
 
 pub use host::{CgroupDriver, Host, NetworkReport, NodeInfo};
 pub use service::{Cri, MAX_MESSAGE_BYTES};

@@ -4,6 +4,7 @@ mod containers;
 mod events;
 mod node;
 mod sandboxes;
+mod streams;
 
 use podwright_cri_api::v1;
 use podwright_cri_api::v1::runtime_service_server::RuntimeService;
@@ -243,19 +244,27 @@ impl RuntimeService for Cri {
         .await
     }
 
-    async fn exec(&self, _request: Request<v1::ExecRequest>) -> Result<Response<v1::ExecResponse>, Status> {
-        rpc("Exec", Weight::Polling, About::default(), not_yet("Exec")).await
+    async fn exec(&self, request: Request<v1::ExecRequest>) -> Result<Response<v1::ExecResponse>, Status> {
+        let request = request.into_inner();
+        let id = request.container_id.clone();
+        rpc("Exec", Weight::Acting, About { container: &id, ..About::default() }, streams::exec(self, request)).await
     }
 
-    async fn attach(&self, _request: Request<v1::AttachRequest>) -> Result<Response<v1::AttachResponse>, Status> {
-        rpc("Attach", Weight::Polling, About::default(), not_yet("Attach")).await
+    async fn attach(&self, request: Request<v1::AttachRequest>) -> Result<Response<v1::AttachResponse>, Status> {
+        let request = request.into_inner();
+        let id = request.container_id.clone();
+        rpc("Attach", Weight::Acting, About { container: &id, ..About::default() }, streams::attach(self, request))
+            .await
     }
 
     async fn port_forward(
         &self,
-        _request: Request<v1::PortForwardRequest>,
+        request: Request<v1::PortForwardRequest>,
     ) -> Result<Response<v1::PortForwardResponse>, Status> {
-        rpc("PortForward", Weight::Polling, About::default(), not_yet("PortForward")).await
+        let request = request.into_inner();
+        let id = request.pod_sandbox_id.clone();
+        rpc("PortForward", Weight::Acting, About { pod: &id, ..About::default() }, streams::port_forward(self, request))
+            .await
     }
 
     async fn container_stats(

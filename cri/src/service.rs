@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tonic::transport::server::Router;
 
 use crate::host::Host;
+use crate::streaming::Streaming;
 
 /// Largest message that is taken or sent, as other runtimes have it.
 pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
@@ -20,15 +21,16 @@ pub struct Cri {
     pub(crate) engine: Engine,
     pub(crate) images: ImageStore,
     pub(crate) host: Arc<dyn Host>,
+    pub(crate) streaming: Streaming,
     /// True when calls without an end are to end.
     pub(crate) ending: Arc<watch::Sender<bool>>,
 }
 
 impl Cri {
-    /// Builds the front end over an engine that has recovered and a store that is open.
+    /// Builds the front end over an engine that has recovered, a store that is open, and a streaming server that is served.
     #[must_use]
-    pub fn new(engine: Engine, images: ImageStore, host: Arc<dyn Host>) -> Self {
-        Self { engine, images, host, ending: Arc::new(watch::Sender::new(false)) }
+    pub fn new(engine: Engine, images: ImageStore, host: Arc<dyn Host>, streaming: Streaming) -> Self {
+        Self { engine, images, host, streaming, ending: Arc::new(watch::Sender::new(false)) }
     }
 
     /// Ends the calls that have no end of their own, so that a server which waits for its calls comes to its end.

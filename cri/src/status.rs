@@ -5,6 +5,7 @@ use podwright_podsandbox::EngineError;
 use tonic::{Code, Status};
 
 use crate::field::BadField;
+use crate::streaming::NoToken;
 
 /// Longest message of a status: it travels in a header, and clients bound those.
 const MAX_MESSAGE_BYTES: usize = 3072;
@@ -64,6 +65,20 @@ pub(crate) fn not_found(text: &str) -> Status {
     with_text(Code::NotFound, text)
 }
 
+/// An object in a state that the call can not work with.
+pub(crate) fn precondition(text: &str) -> Status {
+    with_text(Code::FailedPrecondition, text)
+}
+
+/// A streaming URL that can not be given.
+pub(crate) fn no_token(none: &NoToken) -> Status {
+    let code = match none {
+        NoToken::TooMany => Code::ResourceExhausted,
+        NoToken::Random(_) => Code::Internal,
+    };
+    with_text(code, &none.to_string())
+}
+
 /// An RPC that this version does not serve.
 pub(crate) fn unimplemented(rpc: &'static str) -> Status {
     Status::unimplemented(format!("{rpc} is not served by this version of Podwright"))
@@ -105,7 +120,7 @@ fn with_text(code: Code, text: &str) -> Status {
 }
 
 /// The start of a text, cut between characters.
-fn cut(text: &str, max_bytes: usize) -> &str {
+pub(crate) fn cut(text: &str, max_bytes: usize) -> &str {
     let end = (0..=max_bytes.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
     text.get(..end).unwrap_or_default()
 }

@@ -12,7 +12,7 @@ use podwright_cni::{NetworkMode, Prefix};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use default_file::DEFAULT_FILE;
-pub(crate) use values::{CgroupDriverChoice, ListenAddress, LogFormat, LogLevel, Mtu, Positive};
+pub(crate) use values::{CgroupDriverChoice, ListenAddress, LogFormat, LogLevel, LoopbackAddress, Mtu, Positive};
 
 /// Everything that can be configured. Tables and keys of the TOML file carry the same names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +28,8 @@ pub(crate) struct Config {
     pub shim: PathBuf,
     /// Logs of the daemon itself.
     pub log: LogConfig,
+    /// Exec, attach and port forwarding.
+    pub streaming: StreamingConfig,
     /// Control groups.
     pub cgroup: CgroupConfig,
     /// Pod networks.
@@ -48,6 +50,14 @@ pub(crate) struct LogConfig {
     pub level: LogLevel,
     /// Form of a line.
     pub format: LogFormat,
+}
+
+/// Exec, attach and port forwarding.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct StreamingConfig {
+    /// Where clients are served. Port 0 is any that is free.
+    pub address: LoopbackAddress,
 }
 
 /// Control groups.
@@ -137,6 +147,7 @@ impl Default for Config {
             listen: ListenAddress::default(),
             shim: PathBuf::new(),
             log: LogConfig::default(),
+            streaming: StreamingConfig::default(),
             cgroup: CgroupConfig::default(),
             network: NetworkConfig::default(),
             images: ImagesConfig::default(),

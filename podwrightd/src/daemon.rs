@@ -7,9 +7,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use podwright_cni::Networks;
 use podwright_cri::Cri;
+use podwright_cri::streaming::{Server as StreamingServer, Streaming};
 use podwright_imageservice::ImageStore;
 use podwright_podsandbox::{Engine, Ports};
 use podwright_shim_api::launcher::Launcher;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::host::Node;
@@ -43,10 +45,16 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     recover(&engine, &networks, &images).await?;
 
     let node = Arc::new(Node::new(&config, driver.kind(), networks));
+    let (streaming, streams) = bind_streaming(&config).await?;
     let listener = listener::bind(config.listen.path())?;
-    tracing::info!(socket = %config.listen.path().display(), root = %config.root.display(), "serving the CRI");
+    let (socket, root) = (config.listen.path().display(), config.root.display());
+    tracing::info!(%socket, %root, streaming = %streaming.address(), "serving the CRI");
+    let stop_streams = CancellationToken::new();
+    let streams = tokio::spawn(streams.serve(engine.clone(), stop_streams.clone()));
     let drain = Duration::from_secs(config.drain_seconds.get().into());
-    let served = serve::serve(Cri::new(engine, images, node), listener, drain).await;
+    let served = serve::serve(Cri::new(engine, images, node, streaming), listener, drain).await;
+    stop_streams.cancel();
+    let _ = streams.await;
     let _ = std::fs::remove_file(config.listen.path());
     driver.close();
     tracing::info!("stopped");
@@ -66,6 +74,12 @@ async fn recover(engine: &Engine, networks: &Networks, images: &ImageStore) -> a
     let (sandboxes, containers, running) = (report.sandboxes, report.containers, report.running);
     tracing::info!(sandboxes, containers, running, "recovered");
     Ok(())
+}
+
+async fn bind_streaming(config: &Config) -> anyhow::Result<(Streaming, StreamingServer)> {
+    let address = config.streaming.address.get();
+    let bound = Streaming::bind(address).await;
+    bound.with_context(|| format!("cannot listen for streaming at {address}; choose another [streaming] address"))
 }
 
 async fn open_images(config: &Config) -> anyhow::Result<ImageStore> {

@@ -162,7 +162,7 @@ fn fit(stdout: &mut Vec<u8>, stderr: &mut Vec<u8>, room: usize) {
     stderr.truncate(room - stdout.len());
 }
 
-fn command(cmd: Vec<String>) -> Result<Vec<String>, BadField> {
+pub(super) fn command(cmd: Vec<String>) -> Result<Vec<String>, BadField> {
     if cmd.is_empty() {
         return Err(BadField::new("cmd", "is empty"));
     }

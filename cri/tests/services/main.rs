@@ -232,9 +232,6 @@ async fn what_comes_later_is_unimplemented_and_says_its_name() {
     let front = Front::start().await;
     let mut r = front.runtime();
     let later = [
-        ("Exec", r.exec(v1::ExecRequest::default()).await.map(drop)),
-        ("Attach", r.attach(v1::AttachRequest::default()).await.map(drop)),
-        ("PortForward", r.port_forward(v1::PortForwardRequest::default()).await.map(drop)),
         ("ContainerStats", r.container_stats(v1::ContainerStatsRequest::default()).await.map(drop)),
         ("ListContainerStats", r.list_container_stats(v1::ListContainerStatsRequest::default()).await.map(drop)),
         ("PodSandboxStats", r.pod_sandbox_stats(v1::PodSandboxStatsRequest::default()).await.map(drop)),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use hyper_util::rt::TokioIo;
+use podwright_cri::streaming::Streaming;
 use podwright_cri::{CgroupDriver, Cri, Host, MAX_MESSAGE_BYTES, NetworkReport, NodeInfo};
 use podwright_cri_api::v1;
 use podwright_cri_api::v1::image_service_client::ImageServiceClient;
@@ -13,6 +14,7 @@ use podwright_podsandbox::fakes::World;
 use podwright_podsandbox::{Engine, EngineConfig};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint, Server};
 
@@ -54,12 +56,14 @@ pub(crate) struct Front {
     channel: Channel,
     socket: PathBuf,
     server: tokio::task::JoinHandle<()>,
+    streams: tokio::task::JoinHandle<()>,
     _dir: tempfile::TempDir,
 }
 
 impl Drop for Front {
     fn drop(&mut self) {
         self.server.abort();
+        self.streams.abort();
     }
 }
 
@@ -90,13 +94,15 @@ impl Front {
             config: serde_json::Value::Null,
         };
         let host = Arc::new(FakeHost { info, root: root.clone(), cidrs: Mutex::default() });
-        let cri = Cri::new(engine, images.await.unwrap(), host.clone());
+        let (streaming, streams) = Streaming::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let streams = tokio::spawn(streams.serve(engine.clone(), CancellationToken::new()));
+        let cri = Cri::new(engine, images.await.unwrap(), host.clone(), streaming);
         let socket = root.join("s");
         let listener = UnixListenerStream::new(UnixListener::bind(&socket).unwrap());
         let server =
             tokio::spawn(async move { cri.on(Server::builder()).serve_with_incoming(listener).await.unwrap() });
         let channel = connect(socket.clone()).await;
-        Self { world, host, channel, socket, server, _dir: dir }
+        Self { world, host, channel, socket, server, streams, _dir: dir }
     }
 
     /// A client with a connection of its own.

@@ -21,6 +21,11 @@ level = "info"
 # text (for people) or json (one object a line).
 format = "text"
 
+[streaming]
+# Where exec, attach and port forwarding are served to kubelet and crictl, in plain text: an address of the loopback. Port 0: any
+# that is free.
+address = "127.0.0.1:0"
+
 [cgroup]
 # auto, cgroupfs or systemd. Must be what kubelet has as cgroupDriver; kubelet asks us for it since 1.31.
 # auto takes systemd where it runs the machine on cgroup v2.

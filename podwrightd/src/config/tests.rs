@@ -40,6 +40,8 @@ fn errors_point_at_key_and_line() {
         ("[network.embedded]\nipv4_pool = \"10.1\"\n", 2, 13, "10.1.0.0/16"),
         ("drain_seconds = 0\n", 1, 17, "out of range"),
         ("listen = \"tcp://1\"\n", 1, 10, "unix:///"),
+        ("[streaming]\naddress = \"0.0.0.0:10010\"\n", 2, 11, "loopback"),
+        ("[streaming]\naddress = \"127.0.0.1\"\n", 2, 11, "127.0.0.1:0"),
         ("root = \n", 1, 8, ""),
     ] {
         let error = parse(text).unwrap_err();

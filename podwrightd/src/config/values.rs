@@ -1,6 +1,7 @@
 //! Values of the configuration that can be wrong: each is checked as it is read, so that the error points at its place.
 
 use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -154,5 +155,40 @@ impl From<ListenAddress> for String {
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "unix://{}", self.0.display())
+    }
+}
+
+/// Address and port of the loopback, written `127.0.0.1:0` or `[::1]:0`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct LoopbackAddress(SocketAddr);
+
+impl LoopbackAddress {
+    /// Address and port.
+    #[must_use]
+    pub const fn get(self) -> SocketAddr {
+        self.0
+    }
+}
+
+impl Default for LoopbackAddress {
+    fn default() -> Self {
+        Self(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    }
+}
+
+impl TryFrom<String> for LoopbackAddress {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let address = text.parse().ok().filter(|address: &SocketAddr| address.ip().is_loopback());
+        let problem =
+            "is no address and port of the loopback, and what is streamed is not encrypted; write 127.0.0.1:0";
+        address.map(Self).ok_or_else(|| format!("{text:?} {problem}"))
+    }
+}
+
+impl From<LoopbackAddress> for String {
+    fn from(address: LoopbackAddress) -> Self {
+        address.0.to_string()
     }
 }

@@ -1,0 +1,133 @@
+//! The reading side of a connection: frames from the client, to the streams they belong to.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::mpsc;
+
+use super::connection::{Accept, Opened};
+use super::control::Answer;
+use super::frame::{Decoder, Frame, ProtocolError, Reset, StreamId};
+use super::headers::Headers;
+use super::streams::Shared;
+use super::writer::{Piece, pump};
+use crate::streaming::limits::STREAM_BUFFER_BYTES;
+use crate::streaming::stream::Stream;
+
+/// Bytes that are read at a time.
+const READ_BYTES: usize = 32 << 10;
+
+/// The reading side.
+pub(super) struct Reader {
+    pub(super) shared: Arc<Shared>,
+    pub(super) accept: Accept,
+    pub(super) opened: mpsc::Sender<Opened>,
+    pub(super) pieces: mpsc::Sender<Piece>,
+    /// The peer said that it opens no more streams.
+    pub(super) going_away: bool,
+}
+
+impl Reader {
+    /// Reads to the end of the connection.
+    pub(super) async fn run(&mut self, mut io: impl AsyncRead + Unpin) -> Result<(), ProtocolError> {
+        let (mut decoder, mut input) = (Decoder::default(), BytesMut::new());
+        loop {
+            while let Some(frame) = decoder.decode(&mut input)? {
+                self.take(frame).await?;
+            }
+            input.reserve(READ_BYTES);
+            // A failed connection has no more to say than one that was closed.
+            if io.read_buf(&mut input).await.unwrap_or(0) == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn take(&mut self, frame: Frame) -> Result<(), ProtocolError> {
+        match frame {
+            Frame::SynStream { stream, fin, headers } => self.open(stream, fin, headers).await,
+            Frame::Data { stream, piece, fin } => self.data(stream, &piece, fin).await,
+            Frame::Headers { stream, fin: true } => self.data(stream, &Bytes::new(), true).await,
+            Frame::Reset(stream) => {
+                self.shared.reset(stream);
+                Ok(())
+            }
+            Frame::WindowUpdate { stream, delta } => {
+                self.shared.allow(stream, delta);
+                Ok(())
+            }
+            Frame::Settings(Some(bytes)) => {
+                self.shared.set_initial_window(bytes);
+                Ok(())
+            }
+            // Odd numbers are the client's own; even ones are answers to ours.
+            Frame::Ping(id) if id % 2 == 1 => self.shared.control.push(Answer::Ping(id)),
+            Frame::GoAway => {
+                self.going_away = true;
+                Ok(())
+            }
+            Frame::Ping(_)
+            | Frame::SynReply(_)
+            | Frame::Settings(None)
+            | Frame::Headers { fin: false, .. }
+            | Frame::Unknown(_) => Ok(()),
+        }
+    }
+
+    async fn open(&mut self, stream: StreamId, fin: bool, headers: Headers) -> Result<(), ProtocolError> {
+        self.shared.touch();
+        if stream.is_multiple_of(2) || stream <= self.shared.last.load(Ordering::Relaxed) {
+            return self.refuse(stream, Reset::ProtocolError);
+        }
+        self.shared.last.store(stream, Ordering::Relaxed);
+        if self.going_away || !(self.accept)(&headers) {
+            return self.refuse(stream, Reset::Refused);
+        }
+        let (ours, users) = tokio::io::duplex(STREAM_BUFFER_BYTES);
+        let (from_user, to_user) = tokio::io::split(ours);
+        let Some((window, ended)) = self.shared.add(stream, to_user) else {
+            return self.refuse(stream, Reset::Refused);
+        };
+        let opened = Opened { id: stream, headers, stream: Stream { io: users, ended: ended.clone() } };
+        if self.opened.try_send(opened).is_err() {
+            self.shared.reset(stream);
+            return self.refuse(stream, Reset::Refused);
+        }
+        // Known clients drop data that comes before the reply.
+        self.shared.control.push(Answer::Reply(stream))?;
+        self.shared.pumps.spawn(pump(Arc::clone(&self.shared), stream, from_user, window, ended, self.pieces.clone()));
+        if fin { self.data(stream, &Bytes::new(), true).await } else { Ok(()) }
+    }
+
+    fn refuse(&self, stream: StreamId, why: Reset) -> Result<(), ProtocolError> {
+        self.shared.control.push(Answer::Reset(stream, why))
+    }
+
+    async fn data(&mut self, stream: StreamId, piece: &[u8], fin: bool) -> Result<(), ProtocolError> {
+        self.shared.touch();
+        let Some(user) = self.shared.take_user(stream) else {
+            // Data may cross the end of its stream; a stream that never was is an error.
+            self.shared.consumed(stream, piece.len());
+            let never_was = stream > self.shared.last.load(Ordering::Relaxed);
+            return if never_was { self.refuse(stream, Reset::InvalidStream) } else { Ok(()) };
+        };
+        if let Some(mut user) = user {
+            // A full stream stops the reading of the connection: the client's own network buffers fill up then.
+            self.shared.paused.store(true, Ordering::Relaxed);
+            let written = user.write_all(piece).await;
+            self.shared.paused.store(false, Ordering::Relaxed);
+            match (written, fin) {
+                (Ok(()), false) => self.shared.return_user(stream, user),
+                (Ok(()), true) => drop(user.shutdown().await),
+                (Err(_), _) => {}
+            }
+        }
+        if fin {
+            self.shared.peer_done(stream);
+        }
+        self.shared.consumed(stream, piece.len());
+        Ok(())
+    }
+}

@@ -71,6 +71,7 @@ impl Embedded {
         pools::check_pools(&config.embedded)?;
         let dir = config.state_dir.join("embedded");
         files::make_dir(&dir)?;
+        files::remove_temporaries(&config.state_dir)?;
         let mut book = Book::default();
         for (_, lease) in files::read_all::<Lease>(&dir)? {
             book.pools = Some(lease.pools);

@@ -12,6 +12,9 @@ use crate::error::CniError;
 /// Largest record that is read.
 const RECORD_LIMIT_BYTES: u64 = 8 << 20;
 
+/// Extension of a record that is being written.
+const TEMPORARY: &str = "tmp";
+
 /// Makes the directory, for us alone.
 pub(crate) fn make_dir(path: &Path) -> Result<(), CniError> {
     use std::os::unix::fs::DirBuilderExt;
@@ -21,7 +24,7 @@ pub(crate) fn make_dir(path: &Path) -> Result<(), CniError> {
 /// Writes a record; `durable` ones survive a power cut.
 pub(crate) fn write(path: &Path, record: &impl Serialize, durable: bool) -> Result<(), CniError> {
     let bytes = serde_json::to_vec(record).map_err(io::Error::other).map_err(error("encoding the record", path))?;
-    let temporary = path.with_extension("tmp");
+    let temporary = path.with_extension(TEMPORARY);
     replace(path, &temporary, &bytes, durable).map_err(error("writing the record", path)).inspect_err(|_| {
         let _ = fs::remove_file(&temporary);
     })
@@ -65,6 +68,17 @@ pub(crate) fn remove(path: &Path) -> Result<(), CniError> {
         Err(failure) if failure.kind() != io::ErrorKind::NotFound => Err(error("removing the record", path)(failure)),
         _ => Ok(()),
     }
+}
+
+/// Removes what a daemon left that was killed while it wrote a record.
+pub(crate) fn remove_temporaries(dir: &Path) -> Result<(), CniError> {
+    for entry in fs::read_dir(dir).map_err(error("listing", dir))? {
+        let path = entry.map_err(error("listing", dir))?.path();
+        if path.extension().is_some_and(|extension| extension == TEMPORARY) {
+            remove(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads every record of the directory. Broken ones and left-over temporaries are logged and removed: what they spoke of is

@@ -1,7 +1,7 @@
 //! Networks by CNI plugins.
 //!
 //! ```text
-//!            record (synced)        ADD by all            DEL by all
+//!            record (synced)        ADD by each, recorded  DEL by all
 //! (nothing) ────────────────> ADD? ────────────> added ──────────────> (nothing)
 //!                               └── failed: DEL; kept until it succeeds
 //! ```
@@ -12,6 +12,7 @@ mod attachment;
 mod capabilities;
 mod confdir;
 mod conflist;
+mod orphans;
 mod outcome;
 mod quantity;
 mod queries;
@@ -83,6 +84,7 @@ impl Plugins {
     pub(crate) fn open(config: &NetworksConfig, host: Host, pod_cidrs: Vec<Prefix>) -> Result<Self, CniError> {
         let dir = config.state_dir.join("cni");
         files::make_dir(&dir)?;
+        files::remove_temporaries(&dir)?;
         let runner = Runner {
             bin_dirs: config.bin_dirs.clone(),
             operation: config.timeouts.operation,
@@ -172,7 +174,7 @@ impl Plugins {
             if let (true, Some(result)) = (recorded.complete, &recorded.result) {
                 return pod_network(&recorded, result);
             }
-            recorded.delete(&inner.runner).await?;
+            inner.take_back(&recorded).await?;
         }
         let mut attachment = inner.plan(request).await?;
         inner.loopback_up(request).await?;
@@ -181,7 +183,7 @@ impl Plugins {
             files::write(&path, &attachment, true)?;
         }
         fail_point(failpoints::ADD_RECORDED);
-        let added = attachment.add(&inner.runner).await;
+        let added = attachment.add(&inner.runner, &path).await;
         fail_point(failpoints::ADD_UNRECORDED);
         let network = match (added, &attachment.result) {
             (Ok(()), Some(result)) => pod_network(&attachment, result),
@@ -285,11 +287,22 @@ impl Inner {
         let path = self.path(sandbox);
         let Some(attachment) = files::read::<Attachment>(&path)? else { return Ok(()) };
         fail_point(failpoints::DEL_BEGUN);
-        attachment.delete(&self.runner).await?;
+        self.take_back(&attachment).await?;
         fail_point(failpoints::DEL_UNRECORDED);
         files::remove(&path)?;
         fail_point(failpoints::DEL_DONE);
         Ok(())
+    }
+
+    /// DEL of what is recorded. An ADD that never ended may have left a plugin that still runs.
+    async fn take_back(&self, attachment: &Attachment) -> Result<(), CniError> {
+        if !attachment.complete {
+            let sandbox = attachment.sandbox.clone();
+            if let Err(error) = tokio::task::spawn_blocking(move || orphans::end(&sandbox)).await {
+                tracing::warn!(sandbox = %attachment.sandbox, %error, "plugins of an earlier daemon were not looked for");
+            }
+        }
+        attachment.delete(&self.runner).await
     }
 
     /// DEL after a failed ADD; what fails is kept and repeated with the pod's teardown, or after a restart.

@@ -14,6 +14,7 @@ use super::run::Run;
 use super::version::Version;
 use crate::error::CniError;
 use crate::failpoints::{self, fail_point};
+use crate::files;
 
 /// Name of the pod's link.
 pub(super) const POD_LINK: &str = "eth0";
@@ -53,15 +54,17 @@ pub(super) struct Runner {
 }
 
 impl Attachment {
-    /// ADD by every plugin in order; keeps what the last one that succeeded returned.
-    pub(super) async fn add(&mut self, runner: &Runner) -> Result<(), CniError> {
+    /// ADD by every plugin in order; keeps what the last one that succeeded returned. That is recorded each time: some plugins
+    /// find what they made only by the addresses in the result, so DEL needs it even if the daemon dies before the end.
+    pub(super) async fn add(&mut self, runner: &Runner, record: &Path) -> Result<(), CniError> {
         let deadline = Instant::now() + runner.operation;
-        for plugin in &self.network.plugins {
+        for plugin in self.network.plugins.clone() {
             let answer = self
-                .run("ADD", plugin, Some(self.netns.clone()), self.result.as_ref(), runner, deadline, runner.operation)
+                .run("ADD", &plugin, Some(self.netns.clone()), self.result.as_ref(), runner, deadline, runner.operation)
                 .await?;
             if answer.is_object() {
                 self.result = Some(answer);
+                files::write(record, self, false)?;
             }
             fail_point(failpoints::ADD_RAN);
         }

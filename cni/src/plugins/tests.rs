@@ -321,6 +321,48 @@ async fn root_a_del_that_hangs_leaves_time_to_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn root_an_add_that_a_daemon_died_in_is_taken_back_with_its_result() {
+    if !in_own_host("plugins::tests::root_an_add_that_a_daemon_died_in_is_taken_back_with_its_result") {
+        return;
+    }
+    let site = Site::new();
+    let (gate, up) = (site.path("gate"), site.path("up"));
+    for fifo in [&gate, &up] {
+        assert!(std::process::Command::new("mkfifo").arg(fifo).status().unwrap().success());
+    }
+    site.script("first", GOOD);
+    let hang = format!("[ $CNI_COMMAND != ADD ] || {{ echo up > {}; read x < {}; }}", up.display(), gate.display());
+    site.script("second", &format!("{hang}\n{GOOD}"));
+    site.conflist(&json!({"cniVersion": "1.0.0", "name": "n", "plugins": [{"type": "first"}, {"type": "second"}]}));
+    let request = pod(1, "one", &netns("one"));
+    let earlier = site.networks();
+    let asked = request.clone();
+    let add = tokio::spawn(async move { earlier.setup(&asked).await });
+    tokio::task::spawn_blocking(move || std::fs::read(up)).await.unwrap().unwrap();
+    // As if the daemon had died: nothing is undone. What that leaves running is stood in for by a process that is told the same.
+    add.abort();
+    assert!(add.await.unwrap_err().is_cancelled());
+    let mut orphan = std::process::Command::new("sleep")
+        .arg("300")
+        .env("CNI_COMMAND", "ADD")
+        .env("CNI_CONTAINERID", request.sandbox.to_string())
+        .spawn()
+        .unwrap();
+    // It may have been writing, too.
+    std::fs::write(site.path("state/cni").join(format!("{}.tmp", request.sandbox)), "{").unwrap();
+    std::fs::write(site.path("state/embedded-host.tmp"), "{").unwrap();
+    site.networks().teardown(&request).await.unwrap();
+    assert!(!site.path("state/embedded-host.tmp").exists());
+    assert!(orphan.try_wait().unwrap().is_some(), "the plugin of the earlier daemon runs on beside DEL");
+    for plugin in ["first", "second"] {
+        let line = site.log(plugin).pop().unwrap();
+        let input: Value = serde_json::from_str(&line[line.find('{').unwrap()..]).unwrap();
+        assert_eq!(input["prevResult"]["ips"][0]["address"], "10.9.0.2/24", "{plugin}: {line}");
+    }
+    assert_eq!(site.records(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn root_del_is_repeated_until_it_succeeds() {
     if !in_own_host("plugins::tests::root_del_is_repeated_until_it_succeeds") {
         return;

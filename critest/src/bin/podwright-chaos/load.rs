@@ -75,8 +75,14 @@ impl Field {
         let config = podwright_critest::shell(name, image, script);
         let make = async |mut cri: podwright_critest::Cri| cri.create(pod, &config).await;
         let id = self.caller.call("CreateContainer", make).await?;
-        self.caller.call("StartContainer", async |mut cri| cri.start(&id).await).await?;
-        Ok(id)
+        match self.caller.call("StartContainer", async |mut cri| cri.start(&id).await).await {
+            Ok(()) => Ok(id),
+            // The daemon was killed before it could say that it had started, and the program has ended since.
+            Err(error) if code_of(&error) == Some(Code::FailedPrecondition) => {
+                if self.status(&id).await?.started_at > 0 { Ok(id) } else { Err(error) }
+            }
+            Err(error) => Err(error),
+        }
     }
 
     pub(crate) async fn status(&self, id: &str) -> Result<ContainerStatus> {

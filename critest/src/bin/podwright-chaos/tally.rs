@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+/// Lines of what was left that are printed each time.
+const SHOWN: usize = 30;
+
 /// Counts of both arenas. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Tally {
@@ -83,7 +86,8 @@ impl Tally {
         if lines.is_empty() {
             return;
         }
-        println!("{:8.2} LEFT OVER\n{}", self.start.elapsed().as_secs_f64(), lines.join("\n"));
+        let shown = lines.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("\n");
+        println!("{:8.2} LEFT OVER: {} lines\n{shown}", self.start.elapsed().as_secs_f64(), lines.len());
         println!("after:\n  {}", after.join("\n  "));
         self.counts().left_over += lines.len();
     }

@@ -1,0 +1,57 @@
+//! Plugins that an earlier daemon started and did not live to see the end of. One that still adds would work against the DEL that is
+//! to take it back, so they are ended first.
+
+use std::fs;
+use std::time::Duration;
+
+use podwright_types::SandboxId;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// Longest wait for the end of one that was killed.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
+/// Rounds of looking: one that was killed may have started another one meanwhile.
+const ROUNDS: usize = 8;
+
+/// Kills what runs for a sandbox, and waits for its end. Blocks.
+pub(super) fn end(sandbox: &SandboxId) {
+    for _ in 0..ROUNDS {
+        let found = running_for(sandbox);
+        if found.is_empty() {
+            return;
+        }
+        for pid in found {
+            tracing::warn!(%sandbox, pid = pid.as_raw_nonzero().get(), "ending a plugin that an earlier daemon started");
+            end_one(pid);
+        }
+    }
+}
+
+fn end_one(pid: Pid) {
+    // It may have ended by itself.
+    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+    if pidfd_send_signal(&process, Signal::KILL).is_err() {
+        return;
+    }
+    let limit = Timespec { tv_sec: i64::try_from(ENDS_WITHIN.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
+    if !matches!(poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit)), Ok(1)) {
+        tracing::warn!(
+            pid = pid.as_raw_nonzero().get(),
+            "a plugin of an earlier daemon does not end; DEL may come too early"
+        );
+    }
+}
+
+/// Processes that were told the sandbox's id as plugins are; what a plugin starts inherits that.
+fn running_for(sandbox: &SandboxId) -> Vec<Pid> {
+    let wanted = format!("CNI_CONTAINERID={sandbox}");
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| is_told(*pid, wanted.as_bytes())).filter_map(Pid::from_raw).collect()
+}
+
+fn is_told(pid: i32, wanted: &[u8]) -> bool {
+    // That of a process that has ended is empty.
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|variable| variable == wanted)
+}

@@ -8,8 +8,8 @@ use serde::Serialize;
 use crate::error::EngineError;
 use crate::ladder::Outcome;
 use crate::model::{
-    ContainerConfig, Device, DnsConfig, Mount, MountSource, NamespaceMode, Propagation, Resources, SandboxConfig,
-    Seccomp, SecurityConfig, UserSpec,
+    ContainerConfig, Device, DnsConfig, IdMapping, Mount, MountSource, NamespaceMode, Propagation, Resources,
+    SandboxConfig, Seccomp, SecurityConfig, UserSpec,
 };
 
 mod sysctl;
@@ -71,10 +71,28 @@ pub(crate) fn container(config: &ContainerConfig, pod: &SandboxConfig) -> Outcom
     log_path(&config.log_path)?;
     resources(&config.resources)?;
     security(&config.security)?;
+    in_user_namespace(config, pod)?;
     if !config.log_path.as_os_str().is_empty() && pod.log_directory.as_os_str().is_empty() {
         return invalid("log path: the pod has no log directory; give it one, or log nothing".into());
     }
     Ok(())
+}
+
+/// What the kernel does not do for a pod with a user namespace.
+fn in_user_namespace(config: &ContainerConfig, pod: &SandboxConfig) -> Outcome {
+    if pod.namespaces.user.is_none() {
+        return Ok(());
+    }
+    if config.pid_mode == NamespaceMode::Node {
+        return invalid("pid namespace: in a pod with a user namespace it can not be the node's".into());
+    }
+    match config.mounts.iter().find(|mount| mount.propagation == Propagation::Bidirectional) {
+        Some(mount) => invalid(format!(
+            "mount {}: no mount leaves a user namespace; use another propagation, or the node's users",
+            mount.destination.display()
+        )),
+        None => Ok(()),
+    }
 }
 
 /// A command to execute.
@@ -218,14 +236,19 @@ fn modes(config: &SandboxConfig) -> Outcome {
         return invalid("pid namespace: only a container can target another container".into());
     }
     match &modes.user {
-        Some(user) if user.uids.is_empty() || user.gids.is_empty() => {
-            invalid("user namespace: it has no mapping of user or group ids".into())
+        Some(user) if [&user.uids, &user.gids].iter().any(|ranges| !is_one_from_root(ranges)) => {
+            invalid("user namespace: it needs one mapping of user ids and one of group ids, each from id 0 on".into())
         }
-        Some(_) if modes.network == NamespaceMode::Node || modes.ipc == NamespaceMode::Node => {
-            invalid("user namespace: it can not be joined with the node's network or IPC namespace".into())
+        Some(_) if modes.pid == NamespaceMode::Node || modes.ipc == NamespaceMode::Node => {
+            invalid("user namespace: it can not be joined with the node's pid or IPC namespace".into())
         }
         Some(_) | None => Ok(()),
     }
+}
+
+/// One range, with root in it. More than one would be possible for the kernel; nobody asks for it.
+fn is_one_from_root(ranges: &[IdMapping]) -> bool {
+    matches!(ranges, [IdMapping { container_id: 0, length: 1.., .. }])
 }
 
 fn environment(variables: &[(String, Vec<u8>)]) -> Outcome {

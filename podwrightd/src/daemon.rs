@@ -14,7 +14,7 @@ use podwright_shim_api::launcher::Launcher;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::host::Node;
+use crate::host::{Node, features};
 use crate::ports::{CgroupDriver, PodNetworks, ShimLauncher, StoredImages};
 use crate::{listener, serve, settings};
 
@@ -44,7 +44,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let engine = Engine::new(settings::engine(&config), ports);
     recover(&engine, &networks, &images).await?;
 
-    let node = Arc::new(Node::new(&config, driver.kind(), networks));
+    let user_namespaces = features::user_namespaces(&shim, &config.root).await;
+    let node = Arc::new(Node::new(&config, driver.kind(), networks, user_namespaces));
     let (streaming, streams) = bind_streaming(&config).await?;
     let listener = listener::bind(config.listen.path())?;
     let (socket, root) = (config.listen.path().display(), config.root.display());

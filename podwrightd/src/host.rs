@@ -1,5 +1,6 @@
 //! What the CRI front end asks of the daemon: facts of the node, the network, usage of writable layers.
 
+pub(crate) mod features;
 mod usage;
 
 use std::path::PathBuf;
@@ -22,14 +23,13 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(config: &Config, cgroup_driver: CgroupDriver, networks: Networks) -> Self {
+    pub(crate) fn new(config: &Config, cgroup_driver: CgroupDriver, networks: Networks, user_namespaces: bool) -> Self {
         let info = NodeInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             cgroup_driver,
             // mount_setattr with AT_RECURSIVE is older than the oldest kernel we run on.
             recursive_read_only_mounts: true,
-            // The shim refuses them so far. A kubelet that is told so keeps such pods away.
-            user_namespaces: false,
+            user_namespaces,
             config: serde_json::to_value(config).unwrap_or(Value::Null),
         };
         Self { info, networks, usage: Arc::new(WritableUsage::new(config.root.join("containers"))) }

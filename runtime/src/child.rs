@@ -10,7 +10,7 @@ use podwright_sys::{close_all_except, make_all_cloexec_from, reset_signals};
 use crate::error::{Failure, Step};
 use crate::filters;
 use crate::launch::{CgroupEntry, SeccompChoice, UserLookup};
-use crate::lsm::Labels;
+use crate::lsm::{Labels, Wanted};
 use crate::message::{self, Message};
 use crate::privileges;
 use crate::program::{self, Program};
@@ -66,17 +66,30 @@ fn wait_for_release(socket: &OwnedFd) -> Result<(), Failure> {
 }
 
 /// Things of the host that the last steps need.
+pub(crate) struct Preparation {
+    filter: Option<Rc<Filter>>,
+    labels: Wanted,
+}
+
+impl Preparation {
+    /// Reads and compiles, in the host's mount namespace.
+    pub(crate) fn new(spec: &Spec, process: &Process, choice: &SeccompChoice) -> Result<Self, Failure> {
+        Ok(Self { filter: filter(spec, process, choice)?, labels: Wanted::check(process)? })
+    }
+
+    /// Opens what belongs to the process that executes the program, while a /proc is there that no container could change.
+    pub(crate) fn open(self) -> Result<Finish, Failure> {
+        Ok(Finish { filter: self.filter, labels: self.labels.open()? })
+    }
+}
+
+/// The last steps.
 pub(crate) struct Finish {
     filter: Option<Rc<Filter>>,
     labels: Labels,
 }
 
 impl Finish {
-    /// Reads and compiles, in the host's mount namespace.
-    pub(crate) fn prepare(spec: &Spec, process: &Process, choice: &SeccompChoice) -> Result<Self, Failure> {
-        Ok(Self { filter: filter(spec, process, choice)?, labels: Labels::prepare(process)? })
-    }
-
     /// Looks the user up, drops privileges, executes. Returns only with a failure.
     pub(crate) fn execute(
         self,

@@ -8,6 +8,7 @@ use podwright_sys::{Errno, clone_tree};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid, makedev, mknodat, statat, symlinkat, unlinkat};
 
 use crate::error::{Failure, Step};
+use crate::launch::MappedRoot;
 use crate::mounts::move_onto;
 use crate::root::{Root, exists_at, split};
 
@@ -41,23 +42,56 @@ struct Node<'a> {
 /// Makes the standard nodes, those of the specification, and the links.
 pub(crate) fn populate(root: &Root, devices: &[LinuxDevice]) -> Result<(), Failure> {
     for (path, major, minor) in NODES {
-        let device = makedev(major, minor);
-        make(
-            root,
-            &Node { path: Path::new(path), kind: FileType::CharacterDevice, device, mode: 0o666, owner: (0, 0) },
-        )?;
+        make(root, &standard(Path::new(path), major, minor, (0, 0)))?;
     }
     for device in devices {
         make(root, &node(device)?)?;
     }
-    let dev = root.ensure_directory(Path::new("/dev"), Mode::from_raw_mode(0o755))?;
+    make_links(root, Path::new("/dev"), (0, 0))
+}
+
+/// The same in a `/dev` that is attached nowhere yet. Nobody can make devices in a user namespace, so the host's root does it; what
+/// every container has belongs to the container's root, what was asked for to whom it belongs on the host.
+pub(crate) fn populate_detached(dev: &OwnedFd, devices: &[LinuxDevice], owner: MappedRoot) -> Result<(), Failure> {
+    let root = Root::new(dev.try_clone().step("use", || "/dev")?);
+    let below = |path: &Path| path.strip_prefix("/dev").map(|rest| Path::new("/").join(rest)).ok();
+    for (path, major, minor) in NODES {
+        let path = below(Path::new(path)).unwrap_or_default();
+        make(&root, &standard(&path, major, minor, (owner.uid, owner.gid)))?;
+    }
+    for device in devices {
+        let asked = device.path();
+        let path = below(asked).ok_or_else(|| {
+            let reason = "in a pod with a user namespace a device has to lie below /dev";
+            Failure::because("make the device", asked.display(), reason)
+        })?;
+        make(&root, &Node { path: &path, ..node(device)? })?;
+    }
+    make_links(&root, Path::new("/"), (owner.uid, owner.gid))
+}
+
+fn standard(path: &Path, major: u32, minor: u32, owner: (u32, u32)) -> Node<'_> {
+    Node { path, kind: FileType::CharacterDevice, device: makedev(major, minor), mode: 0o666, owner }
+}
+
+fn make_links(root: &Root, dev: &Path, owner: (u32, u32)) -> Result<(), Failure> {
+    let dev = root.ensure_directory(dev, Mode::from_raw_mode(0o755))?;
     for (name, target) in LINKS {
+        let what = || format!("/dev/{name}");
         match symlinkat(target, &dev, name) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(Failure::errno("make the link", format_args!("/dev/{name}"), errno)),
+            Ok(()) => give(&dev, Path::new(name), owner).step("change the owner of", what)?,
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(Failure::errno("make the link", what(), errno)),
         }
     }
     Ok(())
+}
+
+fn give(directory: &OwnedFd, name: &Path, (uid, gid): (u32, u32)) -> Result<(), Errno> {
+    if (uid, gid) == (0, 0) {
+        return Ok(());
+    }
+    rustix::fs::chownat(directory, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::SYMLINK_NOFOLLOW)
 }
 
 fn node(device: &LinuxDevice) -> Result<Node<'_>, Failure> {
@@ -87,12 +121,7 @@ fn make(root: &Root, node: &Node<'_>) -> Result<(), Failure> {
         unlinkat(&directory, name, AtFlags::empty()).step("replace", what)?;
     }
     mknodat(&directory, name, node.kind, mode, node.device).step("make the device", what)?;
-    if node.owner == (0, 0) {
-        return Ok(());
-    }
-    let (uid, gid) = (Uid::from_raw(node.owner.0), Gid::from_raw(node.owner.1));
-    rustix::fs::chownat(&directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-        .step("change the owner of", what)
+    give(&directory, name, node.owner).step("change the owner of", what)
 }
 
 /// Puts a terminal where `/dev/console` is.

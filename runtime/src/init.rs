@@ -5,6 +5,9 @@
 //! private mounts:  rootfs attached ─> pivot ─> mounts, devices, terminal, masks ─> user ─> program
 //! ```
 //!
+//! In a pod with a user namespace the first line is root of the host's, who also makes `/sys`, `/dev` and the mapped rootfs; then
+//! the process enters the user namespace (see `users`) and the second line is its root's.
+//!
 //! All that is foreign or slow is opened before the first line ends, all that an image can influence happens after the host's
 //! paths are gone.
 
@@ -13,19 +16,20 @@ use std::path::Path;
 
 use oci_spec::runtime::{Linux, Process};
 use podwright_sys::{MountAttributes, Propagation, join_namespace, set_mount_attributes, unshare};
-use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount};
-use rustix::process::{fchdir, pivot_root, umask};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::umask;
 use rustix::thread::UnshareFlags;
 
-use crate::child::{self, Finish};
+use crate::child::{self, Preparation};
 use crate::error::{Failure, Step};
-use crate::launch::{Launch, Namespace, RootfsMethod, Stdio};
+use crate::idmap::Mapper;
+use crate::launch::{Launch, MappedRoot, Namespace, Namespaces, RootfsMethod, Stdio};
+use crate::mounts::Way;
 use crate::options::{self, Change};
 use crate::root::Root;
 use crate::rootfs::Prepared;
 use crate::sysctl::{self, Own};
-use crate::{devices, masks, mounts, privileges, rootfs, streams};
+use crate::{devices, masks, mounts, pivot, privileges, rootfs, streams, users};
 
 /// The whole way. Returns only with a failure.
 pub(crate) fn run(launch: Launch<'_>, process: &Process, socket: &OwnedFd) -> Result<(), Failure> {
@@ -36,24 +40,48 @@ pub(crate) fn run(launch: Launch<'_>, process: &Process, socket: &OwnedFd) -> Re
     }
     let nothing = Linux::default();
     let linux = launch.spec.linux().as_ref().unwrap_or(&nothing);
-    let masked = linux.masked_paths().as_deref().unwrap_or_default();
-    let cover = masks::prepare_cover(masked)?;
-    let finish = Finish::prepare(launch.spec, process, &launch.seccomp)?;
+    let user = launch.namespaces.user;
+    let cover = masks::prepare_cover(linux.masked_paths().as_deref().unwrap_or_default())?;
+    let preparation = Preparation::new(launch.spec, process, &launch.seccomp)?;
     let cgroup_namespace = matches!(launch.namespaces.cgroup, Namespace::New);
-    let detached = launch.rootfs_method == RootfsMethod::Auto;
+    let mut mapper = Mapper::new(user.map(|user| (user.mappings, user.namespace)));
     let asked = launch.spec.mounts().as_deref().unwrap_or_default();
-    let mut prepared = mounts::prepare(asked, &launch.given_mounts, cgroup_namespace, detached)?;
-    let rootfs = rootfs::prepare(launch.rootfs, detached)?;
-    enter_namespaces(&launch)?;
-    sysctl::write_all(linux.sysctl().iter().flatten(), own(&launch))?;
-    let root = enter_root(rootfs, &mut prepared, linux)?;
-    let dev_is_bound = prepared.iter().any(|mount| mount.binds("/dev"));
-    for mount in prepared {
-        mount.attach(&root)?;
-    }
-    if !dev_is_bound {
-        devices::populate(&root, linux.devices().as_deref().unwrap_or_default())?;
-    }
+    let way = Way { detached: launch.rootfs_method == RootfsMethod::Auto, own_cgroup_namespace: cgroup_namespace };
+    let mut mounts = mounts::prepare(asked, &launch.given_mounts, way, &mut mapper)?;
+    let rootfs = rootfs::prepare(launch.rootfs, way.detached, user.as_ref())?;
+    join_namespaces(&launch.namespaces)?;
+    let mut has_devices = false;
+    let (finish, rootfs) = match &user {
+        None => {
+            let finish = preparation.open()?;
+            make_namespaces(&launch)?;
+            sysctl::write_all(linux.sysctl().iter().flatten(), own(&launch))?;
+            pivot::make_private()?;
+            mounts::put_together(&mut mounts)?;
+            (finish, mount_rootfs(rootfs)?)
+        }
+        Some(user) => {
+            streams::give_pipes(&launch.stdio, user.root)?;
+            privileges::raise_limits(process.rlimits().as_deref().unwrap_or_default())?;
+            has_devices = make_as_host(&mut mounts, linux, user.root)?;
+            unshare(UnshareFlags::NEWNS).step("make", || "a mount namespace")?;
+            pivot::make_private()?;
+            mounts::put_together(&mut mounts)?;
+            let rootfs = mount_rootfs(rootfs)?;
+            pivot::enter_template()?;
+            users::enter(user, matches!(launch.namespaces.pid, Namespace::New), socket)?;
+            let finish = preparation.open()?;
+            make_namespaces(&launch)?;
+            sysctl::write_all(linux.sysctl().iter().flatten(), own(&launch))?;
+            // Where the template's is seen, and not later.
+            mounts.iter_mut().try_for_each(|mount| mount.make("proc", &[]).map(drop))?;
+            (finish, rootfs)
+        }
+    };
+    pivot::enter(&rootfs)?;
+    drop(rootfs);
+    let root = open_root(linux)?;
+    fill(&root, linux, mounts, has_devices)?;
     match &launch.stdio {
         Stdio::Fds(fds) => streams::place(fds, &root)?,
         Stdio::Terminal => devices::bind_console(&root, streams::make_terminal(&root, process, socket)?)?,
@@ -61,12 +89,41 @@ pub(crate) fn run(launch: Launch<'_>, process: &Process, socket: &OwnedFd) -> Re
     // The last directory that may have to be made.
     root.ensure_directory(process.cwd(), Mode::from_raw_mode(0o755))?;
     masks::make_readonly(&root, linux.readonly_paths().as_deref().unwrap_or_default())?;
-    masks::mask(&root, masked, cover)?;
+    masks::mask(&root, linux.masked_paths().as_deref().unwrap_or_default(), cover)?;
     if launch.spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false) {
         let attributes = MountAttributes { set: Change::READONLY.set, ..MountAttributes::default() };
         set_mount_attributes(root.fd(), &attributes).step("make read-only", || "the root file system")?;
     }
     finish.execute(root, process, launch.user_lookup, false, socket)
+}
+
+/// File systems that root of a user namespace can not make, or not as they have to be: a `/sys` that shows the host's network, and
+/// a `/dev` with devices. True if there is such a `/dev`.
+fn make_as_host(mounts: &mut [mounts::Prepared<'_>], linux: &Linux, root: MappedRoot) -> Result<bool, Failure> {
+    let mut has_devices = false;
+    for mount in mounts {
+        mount.make("sysfs", &[])?;
+        if mount.destination() == Path::new("/dev") {
+            let owner = [format!("uid={}", root.uid), format!("gid={}", root.gid)];
+            if let Some(dev) = mount.make("tmpfs", &owner)? {
+                devices::populate_detached(dev, linux.devices().as_deref().unwrap_or_default(), root)?;
+                has_devices = true;
+            }
+        }
+    }
+    Ok(has_devices)
+}
+
+/// Attaches the mounts and makes what belongs into `/dev`.
+fn fill(root: &Root, linux: &Linux, mounts: Vec<mounts::Prepared<'_>>, has_devices: bool) -> Result<(), Failure> {
+    let dev_is_bound = mounts.iter().any(|mount| mount.binds("/dev"));
+    for mount in mounts {
+        mount.attach(root)?;
+    }
+    if dev_is_bound || has_devices {
+        return Ok(());
+    }
+    devices::populate(root, linux.devices().as_deref().unwrap_or_default())
 }
 
 fn own(launch: &Launch<'_>) -> Own {
@@ -75,24 +132,29 @@ fn own(launch: &Launch<'_>) -> Own {
     Own { network: is_own(&namespaces.network), ipc: is_own(&namespaces.ipc), uts: is_own(&namespaces.uts) }
 }
 
-/// Joins or makes all namespaces but the pid namespace, which came with the clone.
-fn enter_namespaces(launch: &Launch<'_>) -> Result<(), Failure> {
-    let namespaces = &launch.namespaces;
-    let kinds = [
-        (&namespaces.network, UnshareFlags::NEWNET, "network"),
-        (&namespaces.ipc, UnshareFlags::NEWIPC, "IPC"),
-        (&namespaces.uts, UnshareFlags::NEWUTS, "UTS"),
-        (&namespaces.cgroup, UnshareFlags::NEWCGROUP, "cgroup"),
-    ];
-    let mut fresh = UnshareFlags::NEWNS;
-    for (namespace, flag, name) in kinds {
+/// Joins the pod's namespaces: all but the pid namespace, which came with the clone, and that of users.
+fn join_namespaces(namespaces: &Namespaces<'_>) -> Result<(), Failure> {
+    let kinds = [(&namespaces.network, "network"), (&namespaces.ipc, "IPC"), (&namespaces.uts, "UTS")];
+    for (namespace, name) in kinds {
         match namespace {
-            Namespace::Host => {}
-            Namespace::New => fresh |= flag,
+            Namespace::Host | Namespace::New => {}
             Namespace::Join(fd) => join_namespace(fd).step("join the namespace of kind", || name)?,
         }
     }
-    unshare(fresh).step("make", || "the container's namespaces")?;
+    Ok(())
+}
+
+/// Makes the container's own namespaces.
+fn make_namespaces(launch: &Launch<'_>) -> Result<(), Failure> {
+    let namespaces = &launch.namespaces;
+    let kinds = [
+        (&namespaces.network, UnshareFlags::NEWNET),
+        (&namespaces.ipc, UnshareFlags::NEWIPC),
+        (&namespaces.uts, UnshareFlags::NEWUTS),
+        (&namespaces.cgroup, UnshareFlags::NEWCGROUP),
+    ];
+    let fresh = kinds.iter().filter(|(namespace, _)| matches!(namespace, Namespace::New)).map(|(_, flag)| *flag);
+    unshare(fresh.fold(UnshareFlags::NEWNS, |all, flag| all | flag)).step("make", || "the container's namespaces")?;
     if matches!(namespaces.network, Namespace::New) {
         podwright_sys::loopback_up().step("bring up", || "the loopback link")?;
     }
@@ -107,22 +169,15 @@ fn enter_namespaces(launch: &Launch<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Makes the rootfs the root and lets go of the host's mounts.
-fn enter_root(rootfs: Prepared<'_>, volumes: &mut [mounts::Prepared<'_>], linux: &Linux) -> Result<Root, Failure> {
+fn mount_rootfs(rootfs: Prepared<'_>) -> Result<OwnedFd, Failure> {
+    match rootfs {
+        Prepared::Detached(mount) => Ok(mount),
+        Prepared::Later(mut overlay) => overlay.mount_privately(),
+    }
+}
+
+fn open_root(linux: &Linux) -> Result<Root, Failure> {
     let what = || "the root file system";
-    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
-        .step("make private", || "all mounts")?;
-    mounts::put_together(volumes)?;
-    let mount = match rootfs {
-        Prepared::Detached(mount) => mount,
-        Prepared::Later(overlay) => overlay.mount_attached()?,
-    };
-    move_mount(&mount, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).step("attach", what)?;
-    fchdir(&mount).step("change to", what)?;
-    pivot_root(".", ".").step("pivot to", what)?;
-    // The old root lies upon the new one now.
-    unmount(".", UnmountFlags::DETACH).step("let go of", || "the host's mounts")?;
-    rustix::process::chdir("/").step("change to", what)?;
     let root =
         rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).step("open", what)?;
     if let Some(word) = linux.rootfs_propagation().as_deref().filter(|word| !word.is_empty()) {

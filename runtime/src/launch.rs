@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{LinuxIdMapping, Process, Spec};
 use podwright_cgroups::Cgroup;
 
 /// Where the root file system of a container comes from.
@@ -43,6 +43,46 @@ pub enum Namespace<'fd> {
     Join(BorrowedFd<'fd>),
 }
 
+/// Ids inside of a user namespace and what they are outside.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IdMappings {
+    /// Of user ids.
+    pub uids: Vec<LinuxIdMapping>,
+    /// Of group ids.
+    pub gids: Vec<LinuxIdMapping>,
+}
+
+impl IdMappings {
+    /// Which ids of the caller's namespace root is; `None` if it is none.
+    #[must_use]
+    pub fn root(&self) -> Option<MappedRoot> {
+        let of = |ranges: &[LinuxIdMapping]| {
+            ranges.iter().find(|r| r.container_id() == 0 && r.size() > 0).map(LinuxIdMapping::host_id)
+        };
+        Some(MappedRoot { uid: of(&self.uids)?, gid: of(&self.gids)? })
+    }
+}
+
+/// Whom the root of a user namespace is outside of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MappedRoot {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+/// The user namespace of a pod, to be joined.
+#[derive(Debug, Clone, Copy)]
+pub struct UserJoin<'fd> {
+    /// The namespace.
+    pub namespace: BorrowedFd<'fd>,
+    /// Its root.
+    pub root: MappedRoot,
+    /// All its mappings.
+    pub mappings: &'fd IdMappings,
+}
+
 /// The namespaces of a container. A mount namespace of its own is always made.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Namespaces<'fd> {
@@ -54,8 +94,9 @@ pub struct Namespaces<'fd> {
     pub uts: Namespace<'fd>,
     /// Process ids.
     pub pid: Namespace<'fd>,
-    /// User and group ids; `New` is not supported, a pod's namespace is made before.
-    pub user: Namespace<'fd>,
+    /// User and group ids; the caller's where there is none. Network, IPC and UTS can not be `New` beside one: those of the pod
+    /// belong to it.
+    pub user: Option<UserJoin<'fd>>,
     /// Root of the visible cgroup tree; `Join` is not supported.
     pub cgroup: Namespace<'fd>,
 }
@@ -70,7 +111,7 @@ pub enum Stdio {
 }
 
 impl Stdio {
-    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+    pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         match self {
             Self::Fds(fds) => fds.iter().flatten().map(AsFd::as_fd).collect(),
             Self::Terminal => Vec::new(),
@@ -137,13 +178,12 @@ impl Launch<'_> {
     pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         let of = &self.namespaces;
         let joined =
-            [of.network, of.ipc, of.uts, of.pid, of.user, of.cgroup].into_iter().filter_map(
-                |namespace| match namespace {
-                    Namespace::Join(fd) => Some(fd),
-                    Namespace::Host | Namespace::New => None,
-                },
-            );
-        joined.chain(self.given_mounts.values().copied()).chain(self.stdio.descriptors()).collect()
+            [of.network, of.ipc, of.uts, of.pid, of.cgroup].into_iter().filter_map(|namespace| match namespace {
+                Namespace::Join(fd) => Some(fd),
+                Namespace::Host | Namespace::New => None,
+            });
+        let user = of.user.map(|user| user.namespace);
+        joined.chain(user).chain(self.given_mounts.values().copied()).chain(self.stdio.descriptors()).collect()
     }
 }
 
@@ -152,6 +192,8 @@ impl Launch<'_> {
 pub struct ExecLaunch<'a> {
     /// The container's first process.
     pub init: BorrowedFd<'a>,
+    /// Root of the container's user namespace, if it has one.
+    pub user: Option<MappedRoot>,
     /// Specification of the container, for its filter.
     pub spec: &'a Spec,
     /// The process. Its user is taken as numbers; a `username` other than empty is looked up.
@@ -180,6 +222,8 @@ pub struct PodPlan {
     pub network: bool,
     /// An IPC namespace.
     pub ipc: bool,
+    /// A user namespace, which owns the others.
+    pub user: Option<IdMappings>,
     /// A UTS namespace with this host name.
     pub hostname: Option<String>,
     /// Sysctls of these namespaces, dotted or slashed names.
@@ -195,6 +239,25 @@ pub struct PodNamespaces {
     pub ipc: Option<OwnedFd>,
     /// UTS.
     pub uts: Option<OwnedFd>,
-    /// User; always `None` in this version.
-    pub user: Option<OwnedFd>,
+    /// User.
+    pub user: Option<PodUser>,
+}
+
+/// The user namespace of a pod.
+#[derive(Debug)]
+pub struct PodUser {
+    /// The namespace.
+    pub namespace: OwnedFd,
+    /// Its root.
+    pub root: MappedRoot,
+    /// All its mappings.
+    pub mappings: IdMappings,
+}
+
+impl PodUser {
+    /// For a container or the pause process.
+    #[must_use]
+    pub fn join(&self) -> UserJoin<'_> {
+        UserJoin { namespace: self.namespace.as_fd(), root: self.root, mappings: &self.mappings }
+    }
 }

@@ -9,6 +9,7 @@ mod devices;
 mod error;
 mod execute;
 mod filters;
+mod idmap;
 mod init;
 mod kernel;
 mod launch;
@@ -17,6 +18,7 @@ mod masks;
 mod message;
 mod mounts;
 mod options;
+mod pivot;
 mod pod;
 mod privileges;
 mod program;
@@ -29,11 +31,13 @@ mod starting;
 mod streams;
 mod sysctl;
 mod user;
+mod users;
 
 pub use error::{Error, Failure, FailureKind};
+pub use idmap::can_map_ids;
 pub use launch::{
-    CgroupEntry, ExecLaunch, Launch, Namespace, Namespaces, PodNamespaces, PodPlan, RootfsMethod, RootfsPlan,
-    SeccompChoice, Stdio, UserLookup,
+    CgroupEntry, ExecLaunch, IdMappings, Launch, MappedRoot, Namespace, Namespaces, PodNamespaces, PodPlan, PodUser,
+    RootfsMethod, RootfsPlan, SeccompChoice, Stdio, UserJoin, UserLookup,
 };
 pub use message::User;
 pub use pod::{make_namespaces, pid_namespace_of, spawn_pause};

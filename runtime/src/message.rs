@@ -40,6 +40,8 @@ pub(crate) enum Message {
     Failed(Failure),
     /// Namespaces are attached.
     Namespaces,
+    /// Another process goes on in its place; its pidfd is attached.
+    Moved,
 }
 
 /// A message as it came, with its descriptors.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Mount;
+use oci_spec::runtime::{LinuxIdMapping, Mount};
 use podwright_sys::{MountAttributes, Propagation, clone_tree, set_mount_attributes};
 use rustix::fs::{CWD, Mode};
 use rustix::mount::{
@@ -14,6 +14,8 @@ use rustix::mount::{
 };
 
 use crate::error::{Failure, Step};
+use crate::idmap::{self, Mapper};
+use crate::launch::IdMappings;
 use crate::options::{self, Options};
 use crate::propagation;
 use crate::root::{self, Root};
@@ -39,25 +41,36 @@ enum Source<'a> {
     Overlay(Overlay<'static>),
     /// A file system that is made inside.
     New { kind: &'a str, name: String },
+    /// One that is made already, its attributes not set.
+    Made(OwnedFd),
     /// The cgroup trees.
     Cgroup(cgroup::Trees),
+}
+
+/// What all mounts of a container have in common.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way {
+    /// Overlays may be put together detached.
+    pub(crate) detached: bool,
+    /// It has a cgroup namespace of its own.
+    pub(crate) own_cgroup_namespace: bool,
 }
 
 /// Opens the sources of all mounts. May block for as long as a source does.
 pub(crate) fn prepare<'a>(
     mounts: &'a [Mount],
     given: &BTreeMap<PathBuf, BorrowedFd<'_>>,
-    own_cgroup_namespace: bool,
-    detached: bool,
+    way: Way,
+    mapper: &mut Mapper<'_>,
 ) -> Result<Vec<Prepared<'a>>, Failure> {
-    mounts.iter().map(|mount| prepare_one(mount, given, own_cgroup_namespace, detached)).collect()
+    mounts.iter().map(|mount| prepare_one(mount, given, way, mapper)).collect()
 }
 
 /// Mounts what could not be made detached. To be called in the private mount namespace, while the host's paths are there.
 pub(crate) fn put_together(mounts: &mut [Prepared<'_>]) -> Result<(), Failure> {
     for mount in mounts {
-        if let Source::Overlay(overlay) = &mount.source {
-            let tree = overlay.mount_attached().map_err(|failure| placed(failure, mount.destination))?;
+        if let Source::Overlay(overlay) = &mut mount.source {
+            let tree = overlay.mount_privately().map_err(|failure| placed(failure, mount.destination))?;
             set_attributes(&tree, &mount.options, mount.destination)?;
             mount.source = Source::Tree(tree);
         }
@@ -68,8 +81,8 @@ pub(crate) fn put_together(mounts: &mut [Prepared<'_>]) -> Result<(), Failure> {
 fn prepare_one<'a>(
     mount: &'a Mount,
     given: &BTreeMap<PathBuf, BorrowedFd<'_>>,
-    own_cgroup_namespace: bool,
-    detached: bool,
+    way: Way,
+    mapper: &mut Mapper<'_>,
 ) -> Result<Prepared<'a>, Failure> {
     let destination = mount.destination().as_path();
     if !destination.is_absolute() || root::normalized(destination) == Path::new("/") {
@@ -79,16 +92,8 @@ fn prepare_one<'a>(
             "the destination must be an absolute path below /",
         ));
     }
-    if mount.uid_mappings().as_ref().is_some_and(|m| !m.is_empty())
-        || mount.gid_mappings().as_ref().is_some_and(|m| !m.is_empty())
-    {
-        return Err(Failure::because(
-            "mount",
-            destination.display(),
-            "mounts with id mappings are not supported in this version",
-        ));
-    }
     let mut options = options::parse(mount.options().as_deref().unwrap_or_default());
+    let mappings = id_mappings(mount, options.mapped.is_some())?;
     let kind = mount.typ().as_deref().unwrap_or("bind");
     if matches!(kind, "bind" | "rbind" | "none" | "") && options.bind.is_none() {
         options.bind = Some(kind == "rbind");
@@ -97,16 +102,43 @@ fn prepare_one<'a>(
         let reason = format!("{word:?} is no option of a bind mount that is known here; leave it out");
         return Err(Failure::because("bind", destination.display(), reason));
     }
+    if options.bind.is_none() && kind != "overlay" && mappings.is_some() {
+        let reason = "only a bind mount and the overlay of an image can have id mappings";
+        return Err(Failure::because("mount", destination.display(), reason));
+    }
     let source = match options.bind {
-        Some(recursive) => Source::Tree(bind_source(mount, given, recursive, &options)?),
-        None if kind == "overlay" => layered_source(destination, &options, detached)?,
-        None if matches!(kind, "cgroup" | "cgroup2") => Source::Cgroup(cgroup::prepare(own_cgroup_namespace)?),
+        Some(recursive) => {
+            let tree = bind_source(mount, given, recursive, &options)?;
+            if let Some(mappings) = mappings {
+                idmap::apply(&tree, mapper.namespace(&mappings)?, options.mapped == Some(true), destination)?;
+            }
+            Source::Tree(tree)
+        }
+        None if kind == "overlay" => {
+            let mapped_by = mappings.map(|mappings| mapper.owned(&mappings)).transpose()?;
+            layered_source(destination, &options, way.detached, mapped_by)?
+        }
+        None if matches!(kind, "cgroup" | "cgroup2") => Source::Cgroup(cgroup::prepare(way.own_cgroup_namespace)?),
         None => {
             let name = mount.source().as_deref().and_then(Path::to_str).unwrap_or(kind).to_owned();
             Source::New { kind, name }
         }
     };
     Ok(Prepared { destination, options, source })
+}
+
+/// The mappings of one mount. Both kinds or none, or somebody's files would be shown as somebody else's.
+fn id_mappings(mount: &Mount, asked: bool) -> Result<Option<IdMappings>, Failure> {
+    let of = |list: &Option<Vec<LinuxIdMapping>>| list.clone().unwrap_or_default();
+    let mappings = IdMappings { uids: of(mount.uid_mappings()), gids: of(mount.gid_mappings()) };
+    match (mappings.uids.is_empty(), mappings.gids.is_empty()) {
+        (true, true) if !asked => Ok(None),
+        (false, false) => Ok(Some(mappings)),
+        _ => {
+            let reason = "it needs mappings of user ids and of group ids, or none of both";
+            Err(Failure::because("map the ids of", mount.destination().display(), reason))
+        }
+    }
 }
 
 fn bind_source(
@@ -134,9 +166,15 @@ fn bind_source(
 }
 
 /// Directories that are shown as one: an image that is mounted as a volume.
-fn layered_source(destination: &Path, options: &Options, detached: bool) -> Result<Source<'static>, Failure> {
+fn layered_source(
+    destination: &Path,
+    options: &Options,
+    detached: bool,
+    mapped_by: Option<OwnedFd>,
+) -> Result<Source<'static>, Failure> {
     let directories = layered::directories(&options.data, destination)?;
-    let overlay = rootfs::prepare_readonly(directories, detached).map_err(|failure| placed(failure, destination))?;
+    let overlay =
+        rootfs::prepare_readonly(directories, detached, mapped_by).map_err(|failure| placed(failure, destination))?;
     Ok(match overlay {
         rootfs::Prepared::Detached(tree) => {
             set_attributes(&tree, options, destination)?;
@@ -170,6 +208,27 @@ impl Prepared<'_> {
         self.destination == Path::new(path) && matches!(self.source, Source::Tree(_))
     }
 
+    /// Makes a file system of this kind now and not when it is attached, with these options too.
+    pub(crate) fn make(&mut self, wanted: &str, more: &[String]) -> Result<Option<&OwnedFd>, Failure> {
+        let Source::New { kind, name } = &self.source else { return Ok(None) };
+        if *kind != wanted {
+            return Ok(None);
+        }
+        self.options.data.extend_from_slice(more);
+        let mount =
+            new_file_system(kind, name, &self.options.data).map_err(|failure| placed(failure, self.destination))?;
+        self.source = Source::Made(mount);
+        Ok(match &self.source {
+            Source::Made(mount) => Some(mount),
+            Source::Tree(_) | Source::Overlay(_) | Source::New { .. } | Source::Cgroup(_) => None,
+        })
+    }
+
+    /// Where it is to be.
+    pub(crate) fn destination(&self) -> &Path {
+        self.destination
+    }
+
     /// Attaches the mount below `root`.
     pub(crate) fn attach(self, root: &Root) -> Result<(), Failure> {
         let at = self.destination;
@@ -184,14 +243,19 @@ impl Prepared<'_> {
             Source::Overlay(_) => Err(Failure::because("mount", at.display(), "its directories were not put together")),
             Source::New { kind, name } => {
                 let mount = new_file_system(kind, &name, &self.options.data).map_err(|failure| placed(failure, at))?;
-                set_attributes(&mount, &self.options, at)?;
-                attach_tree(root, &mount, at, true)?;
-                // Propagation is a matter of where a mount is, so it comes after.
-                self.options.propagation.map_or(Ok(()), |propagation| set_propagation(&mount, propagation, at))
+                attach_new(root, &mount, at, &self.options)
             }
+            Source::Made(mount) => attach_new(root, &mount, at, &self.options),
             Source::Cgroup(trees) => trees.attach(root, at, &self.options),
         }
     }
+}
+
+fn attach_new(root: &Root, mount: &OwnedFd, at: &Path, options: &Options) -> Result<(), Failure> {
+    set_attributes(mount, options, at)?;
+    attach_tree(root, mount, at, true)?;
+    // Propagation is a matter of where a mount is, so it comes after.
+    options.propagation.map_or(Ok(()), |propagation| set_propagation(mount, propagation, at))
 }
 
 fn placed(mut failure: Failure, at: &Path) -> Failure {

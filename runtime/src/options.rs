@@ -44,6 +44,8 @@ pub(crate) struct Options {
     pub(crate) tree: Change,
     /// Propagation; `true` for the whole tree.
     pub(crate) propagation: Option<(Propagation, bool)>,
+    /// `idmap` (`false`) or `ridmap` (`true`).
+    pub(crate) mapped: Option<bool>,
     /// The rest.
     pub(crate) data: Vec<String>,
 }
@@ -68,6 +70,8 @@ impl Options {
             match option {
                 "bind" => self.bind = Some(false),
                 "rbind" => self.bind = Some(true),
+                "idmap" => self.mapped = Some(false),
+                "ridmap" => self.mapped = Some(true),
                 "" | "defaults" | "async" | "rdefaults" => {}
                 other => self.data.push(other.to_owned()),
             }

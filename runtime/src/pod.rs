@@ -4,32 +4,38 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sys::signal::{SigSet, Signal};
 use podwright_sys::{close_all_from, ignore_signal, join_namespace, unshare};
-use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount};
-use rustix::process::{Pid, WaitId, WaitIdOptions, fchdir, pivot_root, waitid};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use rustix::thread::UnshareFlags;
 
 use crate::child;
 use crate::error::{Error, Failure, Step};
-use crate::launch::{CgroupEntry, PodNamespaces, PodPlan};
+use crate::launch::{CgroupEntry, IdMappings, PodNamespaces, PodPlan, PodUser};
 use crate::message::{self, Incoming, Message};
 use crate::mounts::new_file_system;
-use crate::privileges;
 use crate::spawn::{PidNamespace, start};
 use crate::starting::Starting;
 use crate::sysctl::{self, Own};
+use crate::{pivot, privileges, users};
 
 /// Makes a pod's namespaces with a child that lives for the time of this call, about a millisecond.
 ///
 /// # Errors
 /// If the clone or a step of the child fails.
 pub fn make_namespaces(plan: &PodPlan) -> Result<PodNamespaces, Error> {
-    let child = start(&PidNamespace::Host, CgroupEntry::Inherit, |socket| make_inside(plan, socket))?;
+    let user = plan.user.as_ref().map(make_user).transpose().map_err(Error::Child)?;
+    let child = start(&PidNamespace::Host, CgroupEntry::Inherit, |socket| make_inside(plan, user.as_ref(), socket))?;
     let result = collect(&child, plan);
     let reaped = waitid(WaitId::PidFd(child.pidfd()), WaitIdOptions::EXITED);
     let namespaces = result?;
     reaped.map_err(Error::system("reap", "the child that made the pod's namespaces"))?;
-    Ok(namespaces)
+    Ok(PodNamespaces { user, ..namespaces })
+}
+
+fn make_user(mappings: &IdMappings) -> Result<PodUser, Failure> {
+    let root = mappings.root();
+    let root = root.ok_or_else(|| Failure::because("make", "a user namespace", "its id 0 is mapped to no id"))?;
+    Ok(PodUser { namespace: users::make(mappings)?, root, mappings: mappings.clone() })
 }
 
 fn collect(child: &Starting, plan: &PodPlan) -> Result<PodNamespaces, Error> {
@@ -48,7 +54,10 @@ fn collect(child: &Starting, plan: &PodPlan) -> Result<PodNamespaces, Error> {
     Ok(PodNamespaces { network, ipc, uts, user: None })
 }
 
-fn make_inside(plan: &PodPlan, socket: &OwnedFd) -> Result<(), Failure> {
+fn make_inside(plan: &PodPlan, user: Option<&PodUser>, socket: &OwnedFd) -> Result<(), Failure> {
+    if let Some(user) = user {
+        join_namespace(&user.namespace).step("join", || "the pod's user namespace")?;
+    }
     let kinds = [
         (plan.network, UnshareFlags::NEWNET, "net"),
         (plan.ipc, UnshareFlags::NEWIPC, "ipc"),
@@ -63,7 +72,15 @@ fn make_inside(plan: &PodPlan, socket: &OwnedFd) -> Result<(), Failure> {
     if let Some(name) = &plan.hostname {
         rustix::system::sethostname(name.as_bytes()).step("set the host name to", || name)?;
     }
-    sysctl::write_all(&plan.sysctls, Own { network: plan.network, ipc: plan.ipc, uts: plan.hostname.is_some() })?;
+    let own = Own { network: plan.network, ipc: plan.ipc, uts: plan.hostname.is_some() };
+    match sysctl::write_all(&plan.sysctls, own) {
+        // Those of IPC: before Linux 6.10 only root of the host may write them, since then only root of the namespace.
+        Err(failure) if user.is_some() && failure.errno == podwright_sys::Errno::ACCESS.raw_os_error() => {
+            users::become_root()?;
+            sysctl::write_all(&plan.sysctls, own)?;
+        }
+        written => written?,
+    }
     let fds = wanted().map(|(_, _, name)| open("self", name)).collect::<Result<Vec<_>, _>>()?;
     let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
     message::send(socket, &Message::Namespaces, &borrowed).step("hand over", || "the pod's namespaces")
@@ -92,7 +109,8 @@ pub fn spawn_pause(
     cgroup: CgroupEntry<'_>,
     oom_score_adj: Option<i32>,
 ) -> Result<Starting, Error> {
-    start(&PidNamespace::New, cgroup, |socket| pause(namespaces, cgroup, oom_score_adj, socket))
+    let pid = if namespaces.user.is_some() { PidNamespace::Host } else { PidNamespace::New };
+    start(&pid, cgroup, |socket| pause(namespaces, cgroup, oom_score_adj, socket))
 }
 
 fn pause(
@@ -104,12 +122,17 @@ fn pause(
     let what = || "the pause process";
     let shared: Vec<BorrowedFd<'_>> =
         [&namespaces.network, &namespaces.ipc, &namespaces.uts].into_iter().flatten().map(AsFd::as_fd).collect();
-    child::begin(socket, cgroup, &shared)?;
+    let user = namespaces.user.as_ref().map(PodUser::join);
+    let kept: Vec<BorrowedFd<'_>> = shared.iter().copied().chain(user.map(|user| user.namespace)).collect();
+    child::begin(socket, cgroup, &kept)?;
     if let Some(score) = oom_score_adj {
         child::warn(socket, privileges::set_oom_score(score)?);
     }
     for namespace in shared {
         join_namespace(namespace).step("join a namespace for", what)?;
+    }
+    if let Some(user) = &user {
+        users::enter(user, true, socket)?;
     }
     rustix::thread::set_name(c"pause").step("name", what)?;
     enter_empty_root()?;
@@ -130,13 +153,7 @@ fn wait_for(signals: &SigSet) {
 
 /// Containers of the pod can see this process; through it they must see nothing.
 fn enter_empty_root() -> Result<(), Failure> {
-    let what = || "an empty root";
     unshare(UnshareFlags::NEWNS).step("make", || "a mount namespace")?;
-    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
-        .step("make private", || "all mounts")?;
-    let empty = new_file_system("tmpfs", "tmpfs", &["size=4k".to_owned(), "mode=555".to_owned(), "ro".to_owned()])?;
-    move_mount(&empty, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).step("attach", what)?;
-    fchdir(&empty).step("change to", what)?;
-    pivot_root(".", ".").step("pivot to", what)?;
-    unmount(".", UnmountFlags::DETACH).step("let go of", || "the host's mounts")
+    pivot::make_private()?;
+    pivot::enter(&new_file_system("tmpfs", "tmpfs", &["size=4k".to_owned(), "mode=555".to_owned(), "ro".to_owned()])?)
 }

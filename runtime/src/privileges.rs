@@ -4,7 +4,7 @@
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, PosixRlimit, PosixRlimitType, Process};
 use podwright_sys::Errno;
 use rustix::fs::{Gid, Mode, Uid};
-use rustix::process::{Resource, Rlimit, setrlimit, umask};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set, clear_ambient_capability_set,
     configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities,
@@ -123,6 +123,20 @@ pub(crate) fn set_limits(limits: &[PosixRlimit]) -> Result<(), Failure> {
         let value = |n: u64| (n != u64::MAX).then_some(n);
         let wanted = Rlimit { current: value(limit.soft()), maximum: value(limit.hard()) };
         setrlimit(resource(limit.typ()), wanted).step("set the resource limit", || limit.typ().to_string())?;
+    }
+    Ok(())
+}
+
+/// Raises the hard limits that are to be higher: only root of the host may do that, not one of a user namespace.
+pub(crate) fn raise_limits(limits: &[PosixRlimit]) -> Result<(), Failure> {
+    for limit in limits {
+        let now = getrlimit(resource(limit.typ()));
+        let wanted = (limit.hard() != u64::MAX).then_some(limit.hard());
+        let higher = now.maximum.is_some_and(|now| wanted.is_none_or(|wanted| wanted > now));
+        if higher {
+            let raised = Rlimit { current: now.current, maximum: wanted };
+            setrlimit(resource(limit.typ()), raised).step("raise the resource limit", || limit.typ().to_string())?;
+        }
     }
     Ok(())
 }

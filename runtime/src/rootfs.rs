@@ -1,20 +1,20 @@
 //! A container's root file system as a detached mount, put together from a [`RootfsPlan`]. Attaching it is left to others.
 
 use std::borrow::Cow;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use podwright_sys::{Errno, MountAttributes, Propagation, clone_tree, set_mount_attributes};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount,
     fsopen, mount, unmount,
 };
 
 use crate::error::{Failure, Step};
-use crate::kernel;
-use crate::launch::RootfsPlan;
+use crate::launch::{MappedRoot, RootfsPlan, UserJoin};
 use crate::options::Change;
+use crate::{idmap, kernel};
 
 /// Longest value that fsconfig(2) takes, in bytes.
 const MAX_VALUE_BYTES: usize = 255;
@@ -25,35 +25,59 @@ const MAX_OPTIONS_BYTES: usize = 4095;
 pub(crate) struct Overlay<'a> {
     layers: Cow<'a, [PathBuf]>,
     writable: Option<(PathBuf, PathBuf)>,
+    detached: bool,
+    /// User namespace whose mapping the layers get.
+    mapped_by: Option<OwnedFd>,
 }
 
 /// What became of a plan in the host's mount namespace.
 pub(crate) enum Prepared<'a> {
     /// A detached mount.
     Detached(OwnedFd),
-    /// The kernel can not do it detached (no `lowerdir+`, before 6.8); to be mounted in a private mount namespace.
+    /// To be mounted in a private mount namespace: the kernel can not do it detached (no `lowerdir+`, before 6.8), or the layers are
+    /// to be mapped.
     Later(Overlay<'a>),
 }
 
 /// Makes the mount detached, or says that it has to wait.
-pub(crate) fn prepare(plan: &RootfsPlan, detached: bool) -> Result<Prepared<'_>, Failure> {
+pub(crate) fn prepare<'a>(
+    plan: &'a RootfsPlan,
+    detached: bool,
+    user: Option<&UserJoin<'a>>,
+) -> Result<Prepared<'a>, Failure> {
     let (layers, writable) = match plan {
-        RootfsPlan::Directory(path) => return clone(path, true).map(Prepared::Detached),
+        RootfsPlan::Directory(path) => return mapped(clone(path, true)?, true, user, path),
         RootfsPlan::Layers { layers, writable } => (layers.as_slice(), writable.as_deref()),
     };
-    let writable = writable.map(make_writable).transpose()?;
+    let writable = writable.map(|directory| make_writable(directory, user.map(|user| user.root))).transpose()?;
     match (layers, &writable) {
         ([], None) => return Err(Failure::because("mount", "the root file system", "the image has no layer")),
         ([], Some((upper, _))) => return clone(upper, false).map(Prepared::Detached),
-        ([only], None) => return clone_readonly(only).map(Prepared::Detached),
+        ([only], None) => return mapped(clone_readonly(only)?, false, user, only),
         _ => {}
     }
-    Overlay { layers: layers.into(), writable }.prepare(detached)
+    let mapped_by = user.map(|user| user.namespace.try_clone_to_owned()).transpose();
+    let mapped_by = mapped_by.step("keep", || "the pod's user namespace")?;
+    Overlay { layers: layers.into(), writable, mapped_by, detached: false }.prepare(detached)
 }
 
 /// An overlay of at least two directories that nothing can write to, the topmost first.
-pub(crate) fn prepare_readonly(directories: Vec<PathBuf>, detached: bool) -> Result<Prepared<'static>, Failure> {
-    Overlay { layers: directories.into(), writable: None }.prepare(detached)
+pub(crate) fn prepare_readonly(
+    directories: Vec<PathBuf>,
+    detached: bool,
+    mapped_by: Option<OwnedFd>,
+) -> Result<Prepared<'static>, Failure> {
+    Overlay { layers: directories.into(), writable: None, mapped_by, detached: false }.prepare(detached)
+}
+
+fn mapped<'a>(
+    tree: OwnedFd,
+    recursive: bool,
+    user: Option<&UserJoin<'_>>,
+    path: &Path,
+) -> Result<Prepared<'a>, Failure> {
+    user.map_or(Ok(()), |user| idmap::apply(&tree, user.namespace, recursive, path))?;
+    Ok(Prepared::Detached(tree))
 }
 
 fn clone(path: &Path, recursive: bool) -> Result<OwnedFd, Failure> {
@@ -71,21 +95,27 @@ fn clone_readonly(path: &Path) -> Result<OwnedFd, Failure> {
     Ok(tree)
 }
 
-fn make_writable(directory: &Path) -> Result<(PathBuf, PathBuf), Failure> {
+/// What the container writes belongs to its root, on disk too.
+fn make_writable(directory: &Path, root: Option<MappedRoot>) -> Result<(PathBuf, PathBuf), Failure> {
     let (upper, work) = (directory.join("upper"), directory.join("work"));
     for (path, mode) in [(&upper, 0o755), (&work, 0o700)] {
         match rustix::fs::mkdir(path, Mode::from_raw_mode(mode)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(Failure::errno("make the directory", path.display(), errno)),
         }
+        if let Some(root) = root {
+            rustix::fs::chown(path, Some(Uid::from_raw(root.uid)), Some(Gid::from_raw(root.gid)))
+                .step("change the owner of", || path.display())?;
+        }
     }
     Ok((upper, work))
 }
 
 impl<'a> Overlay<'a> {
-    fn prepare(self, detached: bool) -> Result<Prepared<'a>, Failure> {
+    fn prepare(mut self, detached: bool) -> Result<Prepared<'a>, Failure> {
         // An older kernel takes `lowerdir+` until the very end, and complains then in its log.
-        if !detached || !kernel::is_at_least(6, 8) {
+        self.detached = detached && kernel::is_at_least(6, 8);
+        if !self.detached || self.mapped_by.is_some() {
             return Ok(Prepared::Later(self));
         }
         self.mount_detached().map(Prepared::Detached)
@@ -123,8 +153,27 @@ impl<'a> Overlay<'a> {
         }
     }
 
-    /// Mounts by mount(2) for a moment, in a mount namespace that is private already, and detaches a clone.
-    pub(crate) fn mount_attached(&self) -> Result<OwnedFd, Failure> {
+    /// Makes the mount in a mount namespace that is private already.
+    pub(crate) fn mount_privately(&mut self) -> Result<OwnedFd, Failure> {
+        let Some(namespace) = self.mapped_by.take() else { return self.mount() };
+        let mut held = Vec::new();
+        // What is written is not mapped; it may lie below what gets covered.
+        if let Some((upper, work)) = &mut self.writable {
+            *upper = by_descriptor(upper, &mut held)?.into();
+            *work = by_descriptor(work, &mut held)?.into();
+        }
+        let covered = idmap::cover(&self.layers, namespace.as_fd())?;
+        let mount = self.mount();
+        covered.uncover()?;
+        mount
+    }
+
+    fn mount(&self) -> Result<OwnedFd, Failure> {
+        if self.detached { self.mount_detached() } else { self.mount_attached() }
+    }
+
+    /// Mounts by mount(2) for a moment, and detaches a clone.
+    fn mount_attached(&self) -> Result<OwnedFd, Failure> {
         let what = || "the overlay of the image's layers";
         let mut held = Vec::new();
         let mut through = |path: &Path| -> Result<String, Failure> { by_descriptor(path, &mut held) };

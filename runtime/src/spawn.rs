@@ -33,6 +33,8 @@ pub fn spawn(launch: Launch<'_>) -> Result<Starting, Error> {
     filters::warm(&launch.seccomp, process);
     let pid = match launch.namespaces.pid {
         Namespace::Host => PidNamespace::Host,
+        // That of a user namespace is made by the child, from inside.
+        Namespace::New if launch.namespaces.user.is_some() => PidNamespace::Host,
         Namespace::New => PidNamespace::New,
         Namespace::Join(fd) => PidNamespace::Join(fd),
     };
@@ -51,8 +53,10 @@ pub fn exec(launch: ExecLaunch<'_>) -> Result<Starting, Error> {
 
 fn check<'a>(launch: &Launch<'a>) -> Result<&'a Process, Error> {
     let namespaces = &launch.namespaces;
-    if !matches!(namespaces.user, Namespace::Host) {
-        return Err(Error::Invalid("user namespaces are not supported in this version; use the host's".to_owned()));
+    let made = [namespaces.network, namespaces.ipc, namespaces.uts].iter().any(|n| matches!(n, Namespace::New));
+    if namespaces.user.is_some() && made {
+        let text = "network, IPC and UTS namespaces can not be new beside a user namespace; make them with the pod";
+        return Err(Error::Invalid(text.to_owned()));
     }
     if matches!(namespaces.cgroup, Namespace::Join(_)) {
         return Err(Error::Invalid("a cgroup namespace can not be joined; use Host or New".to_owned()));

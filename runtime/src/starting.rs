@@ -12,6 +12,7 @@ use rustix::process::Pid;
 
 use crate::error::{Error, Failure};
 use crate::message::{self, Message, User};
+use crate::users;
 
 /// What became of a [`Starting`] since it was last asked.
 #[derive(Debug)]
@@ -26,6 +27,9 @@ pub enum Progress {
     Resolved(User),
     /// Something that is worth a line in a log.
     Warning(String),
+    /// Another process goes on in its place; [`Starting::pid`] is that one's from now on, and the end of the old one is of no
+    /// meaning.
+    Moved,
     /// Its program runs. Nothing follows.
     Started,
     /// It gave up and ends by itself; its parent reaps it. Nothing follows.
@@ -97,8 +101,22 @@ impl Starting {
                 Progress::Pending
             }
             Message::Failed(failure) => Progress::Failed(failure),
+            Message::Moved => return self.follow(incoming.fds),
             Message::Namespaces => Progress::Pending,
         })
+    }
+
+    fn follow(&mut self, fds: Vec<OwnedFd>) -> Result<Progress, Error> {
+        let died =
+            || Progress::Failed(Failure::because("start", "the process", "it was killed as soon as it was cloned"));
+        let Some(pidfd) = fds.into_iter().next() else { return Ok(died()) };
+        let failed = |error: std::io::Error| {
+            let cause = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+            Error::system("find the pid of", "the second child of a container")(cause)
+        };
+        let Some(pid) = users::visible_pid(&pidfd).map_err(failed)? else { return Ok(died()) };
+        self.process = Process { pid, pidfd };
+        Ok(Progress::Moved)
     }
 
     /// The socket closed: by the exec, or because the child died before it.

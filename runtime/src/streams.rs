@@ -12,6 +12,7 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::error::{Failure, Step};
+use crate::launch::{MappedRoot, Stdio};
 use crate::message::{self, Message};
 use crate::root::Root;
 
@@ -76,6 +77,18 @@ fn open_multiplexer(root: &Root) -> Result<OwnedFd, Failure> {
         return Err(Failure::because("open", path, "it is not the multiplexer of a devpts; mount devpts on /dev/pts"));
     }
     Ok(master)
+}
+
+/// Makes root of a user namespace the owner of pipes, who can hand them on then. As root of the host.
+pub(crate) fn give_pipes(stdio: &Stdio, to: MappedRoot) -> Result<(), Failure> {
+    let what = || "a standard stream";
+    for fd in stdio.descriptors() {
+        let status = fstat(fd).step("look at", what)?;
+        if matches!(FileType::from_raw_mode(status.st_mode), FileType::Fifo | FileType::Socket) {
+            fchown(fd, Some(Uid::from_raw(to.uid)), Some(Gid::from_raw(to.gid))).step("change the owner of", what)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes the user the owner of its streams, so that it can open `/dev/stdout` and the like again.

@@ -18,8 +18,10 @@ mod mounts;
 mod pods;
 #[path = "containers/security.rs"]
 mod security;
+#[path = "containers/users.rs"]
+mod users;
 
 fn main() -> std::process::ExitCode {
-    let groups = [basics::TESTS, mounts::TESTS, security::TESTS, pods::TESTS, hostile::TESTS];
+    let groups = [basics::TESTS, mounts::TESTS, security::TESTS, pods::TESTS, hostile::TESTS, users::TESTS];
     harness::main(&groups.concat(), bench::TESTS)
 }

@@ -334,6 +334,8 @@ impl Server {
         let Phase::Starting(attempt) = &mut container.phase else { return };
         match attempt.starting.on_readable() {
             Ok(Progress::Pending) => (),
+            // What may have been heard of was the end of the first child.
+            Ok(Progress::Moved) => attempt.ended = None,
             Ok(Progress::Waiting) => {
                 attempt.waiting = true;
                 let placing = Reply::Placing(Placing { pid: attempt.starting.pid().as_raw_pid() });

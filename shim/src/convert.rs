@@ -5,8 +5,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use podwright_runtime::{RootfsPlan, SeccompChoice, User, UserLookup};
-use podwright_shim_api::{Failure, FailureKind, GroupsPolicy, Seccomp, StartContainer, Started, blob};
+use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder};
+use podwright_runtime::{IdMappings, RootfsPlan, SeccompChoice, User, UserLookup};
+use podwright_shim_api::{
+    Failure, FailureKind, GroupsPolicy, IdMapping, Seccomp, StartContainer, Started, UserNamespace, blob,
+};
 use serde::de::DeserializeOwned;
 
 /// A path as it came.
@@ -60,6 +63,20 @@ pub(crate) fn rootfs(request: &mut StartContainer) -> Result<RootfsPlan, Failure
         std::mem::take(&mut request.layers).into_iter().map(|layer| absolute(layer, step)).collect::<Result<_, _>>()?;
     let writable = request.writable.take().map(|directory| absolute(directory, step)).transpose()?;
     Ok(RootfsPlan::Layers { layers, writable })
+}
+
+/// The mappings of a user namespace.
+pub(crate) fn id_mappings(user: UserNamespace) -> IdMappings {
+    let ranges = |list: Vec<IdMapping>| {
+        let convert = |mapping: IdMapping| {
+            let IdMapping { host_id, container_id, length } = mapping;
+            let range = LinuxIdMappingBuilder::default().host_id(host_id).container_id(container_id).size(length);
+            // It has defaults for all, so nothing can be missing.
+            range.build().unwrap_or_default()
+        };
+        list.into_iter().map(convert).collect::<Vec<LinuxIdMapping>>()
+    };
+    IdMappings { uids: ranges(user.uids), gids: ranges(user.gids) }
 }
 
 /// Look-up of groups.

@@ -123,6 +123,7 @@ impl Server {
         let cgroup = placement::cgroup_beside(pid, &container.cgroup);
         let launch = ExecLaunch {
             init: std::os::fd::AsFd::as_fd(init),
+            user: self.pod.namespaces.user.as_ref().map(|user| user.root),
             spec: &Spec::default(),
             process: &process,
             stdio,
@@ -166,7 +167,7 @@ impl Server {
         let Some(exec) = self.execs.iter_mut().find(|exec| exec.serial == serial) else { return };
         let Stage::Starting { starting, .. } = &mut exec.stage else { return };
         match starting.on_readable() {
-            Ok(Progress::Pending | Progress::Resolved(_) | Progress::Waiting) => (),
+            Ok(Progress::Pending | Progress::Moved | Progress::Resolved(_) | Progress::Waiting) => (),
             Ok(Progress::Terminal(master)) => {
                 if let (Some(writer), Ok(copy)) = (&exec.writer, master.try_clone()) {
                     let _ = writer.tell(&Order::Terminal(copy));

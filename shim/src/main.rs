@@ -14,6 +14,7 @@ mod convert;
 mod exec;
 mod pod;
 mod poller;
+mod probe;
 mod server;
 mod shutdown;
 mod startup;
@@ -24,6 +25,9 @@ mod writer;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Some(answer) = probe::asked() {
+        return answer;
+    }
     let shim = match startup::start() {
         Ok(shim) => shim,
         Err(error) => return startup::complain(&error),

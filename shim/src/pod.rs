@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use podwright_cgroups::Cgroup;
-use podwright_runtime::{CgroupEntry, PodNamespaces, PodPlan, Progress, Starting};
+use podwright_runtime::{CgroupEntry, IdMappings, MappedRoot, PodNamespaces, PodPlan, Progress, Starting};
 use podwright_shim_api::{CreatePod, Failure, FailureKind, PauseEnd, Placing, PodCreated, Reply, Shm};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create, fsconfig_set_string,
@@ -156,19 +156,18 @@ impl Server {
 
     fn make_pod(&mut self, request: CreatePod) -> Result<(), Failure> {
         let step = "make the namespaces of";
-        if request.user.is_some() {
-            let text = "this shim makes no user namespaces yet; use the host's (hostUsers: true)";
-            return Err(Failure::new(FailureKind::Unsupported, step, "the pod", text));
-        }
+        let user = request.user.map(convert::id_mappings);
+        let root = user.as_ref().and_then(IdMappings::root);
         let plan = PodPlan {
             network: request.network,
             ipc: request.ipc,
+            user,
             hostname: request.hostname,
             sysctls: request.sysctls,
         };
         self.pod.namespaces = podwright_runtime::make_namespaces(&plan)
             .map_err(|error| convert::error_failure(FailureKind::Setup, step, "the pod", &error))?;
-        self.pod.shm = request.shm.map(make_shared_memory).transpose()?;
+        self.pod.shm = request.shm.map(|shm| make_shared_memory(shm, root)).transpose()?;
         if request.pid {
             self.begin_pause(&request.pause_cgroup.unwrap_or_default())?;
         }
@@ -196,9 +195,10 @@ impl Server {
 
     /// The pause process said something on its way.
     pub(crate) fn pause_progressed(&mut self) {
-        let Pause::Starting { starting, waiting, .. } = &mut self.pod.pause else { return };
+        let Pause::Starting { starting, waiting, ended } = &mut self.pod.pause else { return };
         match starting.on_readable() {
             Ok(Progress::Pending | Progress::Resolved(_) | Progress::Terminal(_)) => (),
+            Ok(Progress::Moved) => *ended = false,
             Ok(Progress::Waiting) => {
                 *waiting = true;
                 let placing = Reply::Placing(Placing { pid: starting.pid().as_raw_pid() });
@@ -307,10 +307,10 @@ impl Server {
     }
 }
 
-fn make_shared_memory(request: Shm) -> Result<SharedMemory, Failure> {
+fn make_shared_memory(request: Shm, owner: Option<MappedRoot>) -> Result<SharedMemory, Failure> {
     let path = convert::absolute(request.path, "mount /dev/shm at")?;
     let failed = |error: rustix::io::Errno| Failure::of("mount a tmpfs for", "/dev/shm", &error.into());
-    let mount = new_tmpfs(request.bytes).map_err(failed)?;
+    let mount = new_tmpfs(request.bytes, owner).map_err(failed)?;
     if podwright_sys::clone_tree(&mount, Path::new(""), false).is_ok() {
         return Ok(SharedMemory::Detached(path, mount));
     }
@@ -320,10 +320,14 @@ fn make_shared_memory(request: Shm) -> Result<SharedMemory, Failure> {
     Ok(SharedMemory::Attached(path))
 }
 
-fn new_tmpfs(bytes: u64) -> Result<OwnedFd, rustix::io::Errno> {
+fn new_tmpfs(bytes: u64, owner: Option<MappedRoot>) -> Result<OwnedFd, rustix::io::Errno> {
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&context, "source", "shm")?;
     fsconfig_set_string(&context, "mode", "1777")?;
+    if let Some(owner) = owner {
+        fsconfig_set_string(&context, "uid", owner.uid.to_string())?;
+        fsconfig_set_string(&context, "gid", owner.gid.to_string())?;
+    }
     if bytes > 0 {
         fsconfig_set_string(&context, "size", bytes.to_string())?;
     }

@@ -38,7 +38,7 @@ pub(super) async fn status(cri: &Cri, request: &v1::StatusRequest) -> Result<v1:
         runtime_handlers: vec![default_handler(cri)],
         features: Some(v1::RuntimeFeatures {
             supplemental_groups_policy: true,
-            user_namespaces_host_network: false,
+            user_namespaces_host_network: cri.host.info().user_namespaces,
             mount_options: false,
         }),
     })

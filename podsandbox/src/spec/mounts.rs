@@ -69,7 +69,12 @@ fn of_the_pod(input: &Input) -> Vec<OciMount> {
     };
     let access = if input.config.security.readonly_rootfs { "ro" } else { "rw" };
     let file = |name: &str| {
-        mount(Path::new("/etc").join(name), "bind", input.sandbox_dir.join(name), &["rbind", "rprivate", access])
+        let mut made =
+            mount(Path::new("/etc").join(name), "bind", input.sandbox_dir.join(name), &["rbind", "rprivate", access]);
+        if let Some(user) = &input.sandbox_config.namespaces.user {
+            set_mappings(&mut made, &user.uids, &user.gids);
+        }
+        made
     };
     vec![
         mount("/dev/shm", "bind", shm, &["rbind", "rprivate", "nosuid", "noexec", "nodev", "rw"]),
@@ -86,13 +91,9 @@ fn of_the_host(asked: &Mount, source: &Path) -> OciMount {
         (true, false) => ["ro"].as_slice(),
         (false, false) => ["rw"].as_slice(),
     });
-    if !asked.uid_mappings.is_empty() {
-        options.push("ridmap");
-    }
     let mut made = mount(normal(&asked.destination), "bind", source, &options);
     if !asked.uid_mappings.is_empty() {
-        made.set_uid_mappings(Some(id_mappings(&asked.uid_mappings)));
-        made.set_gid_mappings(Some(id_mappings(&asked.gid_mappings)));
+        set_mappings(&mut made, &asked.uid_mappings, &asked.gid_mappings);
     }
     made
 }
@@ -117,8 +118,7 @@ fn of_an_image(asked: &Mount, directories: &[PathBuf], user: Option<&UserNamespa
     };
     // The files are an image's as those of the root are, so the pod's mapping is theirs.
     if let Some(user) = user {
-        made.set_uid_mappings(Some(id_mappings(&user.uids)));
-        made.set_gid_mappings(Some(id_mappings(&user.gids)));
+        set_mappings(&mut made, &user.uids, &user.gids);
     }
     Ok(made)
 }
@@ -127,6 +127,16 @@ fn of_an_image(asked: &Mount, directories: &[PathBuf], user: Option<&UserNamespa
 fn escaped(path: &Path) -> Result<String, EngineError> {
     let text = path.to_str().ok_or_else(|| EngineError::Invalid(format!("{}: it is no UTF-8", path.display())))?;
     Ok(text.replace('\\', r"\\").replace(':', r"\:"))
+}
+
+/// Shows the files of a mount, and of what is mounted below it, with other owners.
+pub(super) fn set_mappings(mount: &mut OciMount, uids: &[IdMapping], gids: &[IdMapping]) {
+    let mut options = mount.options().clone().unwrap_or_default();
+    options.push("ridmap".to_owned());
+    mount
+        .set_options(Some(options))
+        .set_uid_mappings(Some(id_mappings(uids)))
+        .set_gid_mappings(Some(id_mappings(gids)));
 }
 
 fn propagation(propagation: Propagation) -> &'static str {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{Capabilities, NamespaceModes};
+use crate::model::{Capabilities, NamespaceModes, UserNamespace};
 
 fn pod() -> SandboxConfig {
     SandboxConfig { name: "p".into(), namespace: "n".into(), uid: "u".into(), ..SandboxConfig::default() }
@@ -133,4 +133,41 @@ fn users_and_namespaces_are_checked() {
     refused(sandbox(&SandboxConfig { namespaces: modes, ..pod() }));
     let fine = SecurityConfig { capabilities: Capabilities::default(), ..SecurityConfig::default() };
     container(&ContainerConfig { security: fine, ..ctr() }, &pod()).unwrap();
+}
+
+#[test]
+fn user_namespaces_are_checked() {
+    let range = |container_id| IdMapping { host_id: 100_000, container_id, length: 65_536 };
+    let with = |uids: Vec<IdMapping>, more: NamespaceModes| {
+        let user = Some(UserNamespace { uids, gids: vec![range(0)] });
+        SandboxConfig { namespaces: NamespaceModes { user, ..more }, ..pod() }
+    };
+    let fine = with(vec![range(0)], NamespaceModes::default());
+    sandbox(&fine).unwrap();
+    sandbox(&with(vec![range(0)], NamespaceModes { network: NamespaceMode::Node, ..NamespaceModes::default() }))
+        .unwrap();
+    refused(sandbox(&with(vec![], NamespaceModes::default())));
+    refused(sandbox(&with(vec![range(1)], NamespaceModes::default())));
+    refused(sandbox(&with(vec![range(0), range(0)], NamespaceModes::default())));
+    refused(sandbox(&with(vec![range(0)], NamespaceModes { pid: NamespaceMode::Node, ..NamespaceModes::default() })));
+    refused(sandbox(&with(vec![range(0)], NamespaceModes { ipc: NamespaceMode::Node, ..NamespaceModes::default() })));
+
+    container(&ctr(), &fine).unwrap();
+    refused(container(&ContainerConfig { pid_mode: NamespaceMode::Node, ..ctr() }, &fine));
+    let outward = Mount { propagation: Propagation::Bidirectional, ..volume() };
+    container(&ContainerConfig { mounts: vec![volume()], ..ctr() }, &fine).unwrap();
+    refused(container(&ContainerConfig { mounts: vec![outward], ..ctr() }, &fine));
+}
+
+fn volume() -> Mount {
+    Mount {
+        destination: "/data".into(),
+        source: MountSource::Host("/tmp".into()),
+        readonly: false,
+        recursive_readonly: false,
+        propagation: Propagation::Private,
+        selinux_relabel: false,
+        uid_mappings: vec![],
+        gid_mappings: vec![],
+    }
 }

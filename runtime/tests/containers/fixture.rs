@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Process, Spec};
 use podwright_cgroups::{Cgroup, Hierarchy};
 use podwright_runtime::{
-    CgroupEntry, ExecLaunch, Failure, Launch, Namespace, Namespaces, Progress, RootfsMethod, RootfsPlan, SeccompChoice,
-    Starting, Stdio, User, UserLookup, exec, spawn,
+    CgroupEntry, ExecLaunch, Failure, Launch, MappedRoot, Namespace, Namespaces, Progress, RootfsMethod, RootfsPlan,
+    SeccompChoice, Starting, Stdio, User, UserLookup, exec, spawn,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
@@ -27,6 +27,9 @@ pub(crate) struct Fixture {
     pub(crate) merge_groups: bool,
     pub(crate) cgroup: Option<Cgroup>,
     pub(crate) pid: Pid,
+    pub(crate) user: Option<MappedRoot>,
+    /// The host's network stays.
+    pub(crate) keep_network: bool,
 }
 
 /// Which pid namespace.
@@ -64,7 +67,18 @@ impl Fixture {
         let plan = RootfsPlan::Layers { layers: vec![empty, layer], writable: Some(writable) };
         let seccomp = SeccompChoice::FromSpec;
         let spec = specification();
-        Self { top, plan, spec, seccomp, method: RootfsMethod::Auto, merge_groups: true, cgroup: None, pid: Pid::New }
+        Self {
+            top,
+            plan,
+            spec,
+            seccomp,
+            method: RootfsMethod::Auto,
+            merge_groups: true,
+            cgroup: None,
+            pid: Pid::New,
+            user: None,
+            keep_network: false,
+        }
     }
 
     pub(crate) fn layer(&self) -> PathBuf {
@@ -118,7 +132,7 @@ impl Fixture {
     pub(crate) fn start(&self, stdio: Stdio, given: &Namespaces<'_>) -> Starting {
         let fresh = |namespace| if matches!(namespace, Namespace::Host) { Namespace::New } else { namespace };
         let namespaces = Namespaces {
-            network: fresh(given.network),
+            network: if self.keep_network { Namespace::Host } else { fresh(given.network) },
             ipc: fresh(given.ipc),
             uts: fresh(given.uts),
             pid: match &self.pid {
@@ -126,7 +140,7 @@ impl Fixture {
                 Pid::Host => Namespace::Host,
                 Pid::Join(fd) => Namespace::Join(fd.as_fd()),
             },
-            user: Namespace::Host,
+            user: given.user,
             cgroup: Namespace::New,
         };
         let spec: Spec = serde_json::from_value(self.spec.clone()).unwrap();
@@ -152,6 +166,7 @@ impl Fixture {
         let process: Process = serde_json::from_value(process).unwrap();
         exec(ExecLaunch {
             init,
+            user: self.user,
             spec: &spec,
             process: &process,
             stdio,
@@ -211,7 +226,7 @@ pub(crate) fn follow(starting: &mut Starting) -> Result<Followed, Failure> {
     loop {
         poll(&mut [PollFd::new(&*starting, PollFlags::IN)], None).unwrap();
         match starting.on_readable().unwrap() {
-            Progress::Pending => {}
+            Progress::Pending | Progress::Moved => {}
             Progress::Waiting => starting.release().unwrap(),
             Progress::Terminal(master) => followed.terminal = Some(master),
             Progress::Resolved(user) => followed.user = Some(user),

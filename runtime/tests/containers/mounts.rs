@@ -166,7 +166,7 @@ fn what_a_mount_can_not_do_is_an_error() {
     for (word, told) in [
         ("rshared", "not shared"),
         ("rslave", "not shared"),
-        ("ridmap", "\"ridmap\" is no option"),
+        ("ridmap", "needs mappings"),
         ("size=5", "\"size=5\" is no option"),
     ] {
         fixture.bind(&volume, "/data", &[word]);

@@ -21,7 +21,13 @@ fn plan() -> PodPlan {
         ("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned()),
         ("kernel.msgmax".to_owned(), "4243".to_owned()),
     ];
-    PodPlan { network: true, ipc: true, hostname: Some("pod-1".to_owned()), sysctls: sysctls.into_iter().collect() }
+    PodPlan {
+        network: true,
+        ipc: true,
+        user: None,
+        hostname: Some("pod-1".to_owned()),
+        sysctls: sysctls.into_iter().collect(),
+    }
 }
 
 fn a_pods_namespaces_are_shared() {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
-use podwright_runtime::{Namespace, Namespaces};
+use podwright_runtime::{Namespace, Namespaces, PodUser};
 use podwright_shim_api::{Failure, FailureKind, NamespaceChoice, NamespacePlan, PidChoice};
 
 use super::{Phase, not_found};
@@ -36,7 +36,7 @@ pub(crate) struct Joined<'pod> {
     ipc: Source<'pod>,
     uts: Source<'pod>,
     pid: Source<'pod>,
-    user: Source<'pod>,
+    user: Option<&'pod PodUser>,
     cgroup: Source<'pod>,
 }
 
@@ -47,7 +47,7 @@ impl Joined<'_> {
             ipc: self.ipc.borrow(),
             uts: self.uts.borrow(),
             pid: self.pid.borrow(),
-            user: self.user.borrow(),
+            user: self.user.map(PodUser::join),
             cgroup: self.cgroup.borrow(),
         }
     }
@@ -79,10 +79,14 @@ impl Server {
             ipc: choose(plan.ipc(), pod.ipc.as_ref(), "IPC")?,
             uts: choose(plan.uts(), pod.uts.as_ref(), "UTS")?,
             pid: self.pid_namespace(plan, id)?,
-            // Most pods have no user namespace, and then the pod's is the host's.
             user: match (plan.user(), &pod.user) {
-                (NamespaceChoice::Pod, Some(fd)) => Source::Pod(fd),
-                _ => Source::Host,
+                (NamespaceChoice::Pod, Some(user)) => Some(user),
+                // Most pods have no user namespace, and then the pod's is the host's.
+                (NamespaceChoice::Pod | NamespaceChoice::Host, None) => None,
+                (NamespaceChoice::Host, Some(_)) | (NamespaceChoice::New, _) => {
+                    let text = "the plan's user namespace is not the pod's; containers use that of their pod";
+                    return Err(Failure::new(FailureKind::Invalid, "start", id, text));
+                }
             },
             cgroup: match plan.cgroup() {
                 NamespaceChoice::New => Source::New,

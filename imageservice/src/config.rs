@@ -24,6 +24,10 @@ pub struct Limits {
     pub downloads_per_pull: usize,
     /// Layers that all pulls together download at a time.
     pub downloads_total: usize,
+    /// How long an unfinished download waits to be continued by another pull; zero keeps none.
+    pub partial_age: Duration,
+    /// How many bytes of such downloads are kept; the oldest go first.
+    pub partial_bytes: u64,
 }
 
 impl Default for Limits {
@@ -37,6 +41,8 @@ impl Default for Limits {
             layers: 500,
             downloads_per_pull: 4,
             downloads_total: 8,
+            partial_age: Duration::from_secs(900),
+            partial_bytes: 4 << 30,
         }
     }
 }
@@ -50,6 +56,11 @@ pub struct Patience {
     pub response: Duration,
     /// Between two pieces of a body.
     pub idle: Duration,
+    /// In this much time of waiting a download has to bring [`least_bytes`](Self::least_bytes), a small body has to be there; else the
+    /// connection counts as broken.
+    pub progress: Duration,
+    /// Bytes that have to come within [`progress`](Self::progress).
+    pub least_bytes: u64,
     /// Attempts for one request, or for one blob without progress.
     pub attempts: u32,
     /// The first pause between attempts; it doubles each time.
@@ -64,6 +75,8 @@ impl Default for Patience {
             connect: Duration::from_secs(15),
             response: Duration::from_secs(60),
             idle: Duration::from_secs(60),
+            progress: Duration::from_secs(120),
+            least_bytes: 128 << 10,
             attempts: 5,
             backoff: Duration::from_millis(250),
             backoff_max: Duration::from_secs(15),

@@ -6,7 +6,7 @@
 //! ```text
 //! images/oci-layout, index.json, blobs/<algorithm>/<hex>     what skopeo reads
 //! layers/<hex of the diff id>/fs, layer.json                 complete layers; layer.json is written last
-//! ingest/                                                    downloads and unpacking in progress; swept at open
+//! ingest/                                                    downloads and unpacking in progress or given up; swept at open
 //! trash/                                                     on its way out; swept at open
 //! ```
 

@@ -18,6 +18,7 @@ pub(crate) use session::Session;
 use crate::auth::{Auth, Credentials, from_docker_config};
 use crate::config::ImageConfig;
 use crate::error::Result;
+use hosts::Host;
 
 /// What pulls share: access tokens.
 #[derive(Debug, Default)]
@@ -33,16 +34,30 @@ impl Registry {
         auth: Option<&Auth>,
         config: &ImageConfig,
     ) -> Result<Session> {
-        let credentials = credentials(reference.domain(), auth, config)?;
-        let hosts = hosts::hosts_for(config.hosts_dir.as_deref(), reference.domain())?;
-        Ok(Session::new(Arc::clone(self), reference, credentials, hosts, config))
+        let domain = reference.domain();
+        let servers = hosts::hosts_for(config.hosts_dir.as_deref(), domain)?
+            .into_iter()
+            .map(|host| credentials(&host, domain, auth, config).map(|credentials| (host, credentials)))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Session::new(Arc::clone(self), reference, servers, config))
     }
 }
 
-fn credentials(domain: &str, auth: Option<&Auth>, config: &ImageConfig) -> Result<Credentials> {
-    let given = auth.map_or(Ok(Credentials::Anonymous), |auth| auth.credentials_for(domain))?;
+/// What one server may see. Credentials that name a server are for that one alone, be it the registry or a mirror. Those that name
+/// none are for the registry and for mirrors that nobody on the way can listen to.
+fn credentials(host: &Host, domain: &str, auth: Option<&Auth>, config: &ImageConfig) -> Result<Credentials> {
+    let name = if host.is_mirror() { host.name() } else { domain.to_owned() };
+    let given = match auth {
+        Some(auth) if !auth.server_address.is_empty() || !host.is_mirror() || host.is_private() => {
+            auth.credentials_for(&name)?
+        }
+        Some(_) | None => Credentials::Anonymous,
+    };
     match (&given, &config.docker_config) {
-        (Credentials::Anonymous, Some(file)) => from_docker_config(file, domain),
+        (Credentials::Anonymous, Some(file)) => from_docker_config(file, &name),
         _ => Ok(given),
     }
 }
+
+#[cfg(test)]
+mod tests;

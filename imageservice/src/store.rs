@@ -8,6 +8,7 @@ mod collect;
 mod fetch;
 mod load;
 mod locks;
+mod partial;
 mod pull;
 mod sync;
 
@@ -46,6 +47,8 @@ struct Inner {
     index_writer: tokio::sync::Mutex<()>,
     /// Downloads of all pulls together.
     downloads: Semaphore,
+    /// Those that were given up.
+    partials: partial::Partials,
 }
 
 impl ImageStore {
@@ -68,6 +71,7 @@ impl ImageStore {
                     registry: Arc::default(),
                     locks: KeyLocks::default(),
                     index_writer: tokio::sync::Mutex::default(),
+                    partials: partial::Partials::default(),
                 }),
             })
         })
@@ -154,7 +158,12 @@ impl ImageStore {
         let Some(id) = self.inner.catalog().find(reference) else { return Ok(()) };
         let inner = Arc::clone(&self.inner);
         // A caller that gives up changes nothing.
-        join("remove image", tokio::spawn(async move { inner.remove(&id).await })).await
+        let removal = async move {
+            // Who removes wants space.
+            inner.drop_partials().await;
+            inner.remove(&id).await
+        };
+        join("remove image", tokio::spawn(removal)).await
     }
 
     /// Space that images take. Answers from memory.

@@ -265,7 +265,8 @@ async fn root_docker_credentials_and_mirrors() {
     let image = small(Format::Docker, Compression::Gzip, "mirror");
     registry.push(&image, "library/app", "v1").unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), r#"{"auths":{"https://index.docker.io/v1/":{"auth":"dXNlcjpwYXNz"}}}"#).unwrap();
+    let auths = format!(r#"{{"auths":{{"{}":{{"auth":"dXNlcjpwYXNz"}}}}}}"#, registry.address());
+    std::fs::write(file.path(), auths).unwrap();
     let test = TestStore::with(|config| config.docker_config = Some(file.path().to_owned())).await;
     // The first mirror is down, the second may not resolve tags, the third serves.
     let down = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -60,6 +60,22 @@ impl Host {
         self.base.origin().ascii_serialization()
     }
 
+    /// Whether it answers in the place of the registry that the reference names.
+    pub(crate) fn is_mirror(&self) -> bool {
+        self.namespace.is_some()
+    }
+
+    /// Host and, where it is not the usual one, port.
+    pub(crate) fn name(&self) -> String {
+        let host = self.base.host_str().unwrap_or_default();
+        self.base.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
+    /// Whether nobody on the way to it can listen.
+    pub(crate) fn is_private(&self) -> bool {
+        self.base.scheme() == "https" || is_localhost(&self.name())
+    }
+
     /// The URL of something below the API's root.
     pub(crate) fn url(&self, path: &str) -> Result<Url> {
         let text = format!("{}/{path}", self.base.as_str().trim_end_matches('/'));

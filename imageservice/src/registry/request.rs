@@ -31,7 +31,7 @@ pub(super) struct About<'a> {
     pub(super) object: &'a str,
 }
 
-/// What all requests of a session share.
+/// What all requests to a server in a session share.
 pub(super) struct Means<'a> {
     pub(super) registry: &'a Registry,
     pub(super) credentials: &'a Credentials,
@@ -131,7 +131,7 @@ impl Server {
                 let key = self.key(demand, means);
                 let token = match means.registry.tokens.get(&key) {
                     Some(token) => token,
-                    None => match means.registry.tokens.fetch(&self.client, key, means.patience.response).await {
+                    None => match means.registry.tokens.fetch(&self.client, key, means.patience).await {
                         Ok(token) => token,
                         Err(error) if error.kind() == ErrorKind::RegistryUnavailable => {
                             return Err(Attempt::Retry { error, after: None });
@@ -253,8 +253,20 @@ pub(super) fn reason(error: &reqwest::Error) -> String {
     cause.to_string()
 }
 
-/// Reads a small body within a bound of bytes and of silence.
+/// Reads a small body within a bound of bytes, of silence and of time.
 pub(super) async fn body_bounded(
+    response: Response,
+    max_bytes: u64,
+    patience: &Patience,
+) -> std::result::Result<Vec<u8>, (ErrorKind, String)> {
+    let limit = patience.progress;
+    match tokio::time::timeout(limit, body(response, max_bytes, patience.idle)).await {
+        Ok(read) => read,
+        Err(_) => Err((ErrorKind::RegistryUnavailable, format!("its answer was not complete after {limit:?}"))),
+    }
+}
+
+async fn body(
     mut response: Response,
     max_bytes: u64,
     idle: Duration,

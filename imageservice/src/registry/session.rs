@@ -21,7 +21,6 @@ pub(crate) struct Session {
     registry: Arc<Registry>,
     name: String,
     path: String,
-    credentials: Credentials,
     patience: Patience,
     max_manifest_bytes: u64,
     servers: Vec<LazyServer>,
@@ -30,6 +29,7 @@ pub(crate) struct Session {
 /// A server whose client is made when it is first asked.
 struct LazyServer {
     host: Host,
+    credentials: Credentials,
     server: OnceLock<Server>,
 }
 
@@ -43,18 +43,19 @@ impl Session {
     pub(super) fn new(
         registry: Arc<Registry>,
         reference: &ImageReference,
-        credentials: Credentials,
-        hosts: Vec<Host>,
+        servers: Vec<(Host, Credentials)>,
         config: &ImageConfig,
     ) -> Self {
         Self {
             registry,
             name: reference.to_string(),
             path: reference.path().to_owned(),
-            credentials,
             patience: config.patience.clone(),
             max_manifest_bytes: config.limits.manifest_bytes,
-            servers: hosts.into_iter().map(|host| LazyServer { host, server: OnceLock::new() }).collect(),
+            servers: servers
+                .into_iter()
+                .map(|(host, credentials)| LazyServer { host, credentials, server: OnceLock::new() })
+                .collect(),
         }
     }
 
@@ -77,7 +78,7 @@ impl Session {
             let (server, response) = self.ask_any(&path, &headers, about, &fits).await?;
             let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
             let content_type = content_type.unwrap_or_default().to_owned();
-            match body_bounded(response, self.max_manifest_bytes, self.patience.idle).await {
+            match body_bounded(response, self.max_manifest_bytes, &self.patience).await {
                 Ok(bytes) => return Ok(FetchedManifest { content_type, bytes }),
                 Err((ErrorKind::RegistryUnavailable, _)) if attempt < self.patience.attempts => {
                     tokio::time::sleep(pause).await;
@@ -115,12 +116,12 @@ impl Session {
         about: About<'_>,
         fits: &impl Fn(&Host) -> bool,
     ) -> Result<(&Server, Response)> {
-        let means = Means { registry: &self.registry, credentials: &self.credentials, patience: &self.patience };
         let fitting: Vec<&LazyServer> = self.servers.iter().filter(|lazy| fits(&lazy.host)).collect();
         let mut earlier = Vec::new();
         for (position, lazy) in fitting.iter().enumerate() {
             let is_last = position + 1 == fitting.len();
             let attempts = if is_last { self.patience.attempts } else { 1 };
+            let means = Means { registry: &self.registry, credentials: &lazy.credentials, patience: &self.patience };
             let result = match lazy.get(&self.patience) {
                 Ok(server) => server.get(path, headers, about, &means, attempts).await.map(|got| (server, got)),
                 Err(error) => Err(error),
@@ -175,21 +176,18 @@ pub(crate) struct BlobStream {
 }
 
 impl BlobStream {
-    /// The next piece; `None` at the end. The error says what happened, and the caller may ask for the rest.
-    pub(crate) async fn next(&mut self) -> std::result::Result<Option<Bytes>, String> {
-        loop {
-            let mut chunk = match tokio::time::timeout(self.idle, self.response.chunk()).await {
-                Ok(Ok(Some(chunk))) => chunk,
-                Ok(Ok(None)) => return Ok(None),
-                Ok(Err(error)) => return Err(format!("the connection broke: {}", reason(&error))),
-                Err(_) => return Err(format!("nothing came for {:?}", self.idle)),
-            };
-            let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(chunk.len());
-            self.skip -= skipped as u64;
-            let chunk = chunk.split_off(skipped);
-            if !chunk.is_empty() {
-                return Ok(Some(chunk));
-            }
-        }
+    /// The next piece, with how many bytes came for it; what was known before is left out of the piece. `None` at the end. The error says
+    /// what happened, and the caller may ask for the rest.
+    pub(crate) async fn next(&mut self) -> std::result::Result<Option<(u64, Bytes)>, String> {
+        let mut chunk = match tokio::time::timeout(self.idle, self.response.chunk()).await {
+            Ok(Ok(Some(chunk))) => chunk,
+            Ok(Ok(None)) => return Ok(None),
+            Ok(Err(error)) => return Err(format!("the connection broke: {}", reason(&error))),
+            Err(_) => return Err(format!("nothing came for {:?}", self.idle)),
+        };
+        let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(chunk.len());
+        self.skip -= skipped as u64;
+        let came = chunk.len() as u64;
+        Ok(Some((came, chunk.split_off(skipped))))
     }
 }

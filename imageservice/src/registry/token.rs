@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::challenge::Challenge;
 use super::request::{body_bounded, reason};
 use crate::auth::Credentials;
+use crate::config::Patience;
 use crate::error::{ErrorKind, ImageError, Result};
 
 /// Largest answer of a token server, in bytes.
@@ -64,7 +65,7 @@ impl TokenCache {
     }
 
     /// Asks the token server named by the challenge of `key`.
-    pub(super) async fn fetch(&self, client: &Client, key: TokenKey, limit: Duration) -> Result<String> {
+    pub(super) async fn fetch(&self, client: &Client, key: TokenKey, patience: &Patience) -> Result<String> {
         let Challenge::Bearer { realm, service, scope } = &key.challenge else { return Ok(String::new()) };
         let realm = check_realm(realm, &key)?;
         let answer = match &key.credentials {
@@ -81,7 +82,7 @@ impl TokenCache {
                     .post(realm.clone())
                     .header(reqwest::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
                     .body(body);
-                ask(request, &realm, limit).await?
+                ask(request, &realm, patience).await?
             }
             credentials => {
                 let mut url = realm.clone();
@@ -94,7 +95,7 @@ impl TokenCache {
                 if let Credentials::Basic { username, password } = credentials {
                     request = request.basic_auth(username, Some(password));
                 }
-                ask(request, &realm, limit).await?
+                ask(request, &realm, patience).await?
             }
         };
         let life = answer.expires_in.map_or(DEFAULT_LIFE, Duration::from_secs);
@@ -140,7 +141,8 @@ struct Answer {
     expires_in: Option<u64>,
 }
 
-async fn ask(request: RequestBuilder, realm: &Url, limit: Duration) -> Result<Answer> {
+async fn ask(request: RequestBuilder, realm: &Url, patience: &Patience) -> Result<Answer> {
+    let limit = patience.response;
     let fail = |kind, cause: String| ImageError::new(kind, "get token from", realm.as_str(), cause);
     let response = match tokio::time::timeout(limit, request.send()).await {
         Ok(Ok(response)) => response,
@@ -159,7 +161,7 @@ async fn ask(request: RequestBuilder, realm: &Url, limit: Duration) -> Result<An
             return Err(fail(ErrorKind::Unauthorized, format!("it answered {status}; check the credentials")));
         }
     }
-    let body = body_bounded(response, MAX_ANSWER_BYTES, limit).await.map_err(|(kind, cause)| fail(kind, cause))?;
+    let body = body_bounded(response, MAX_ANSWER_BYTES, patience).await.map_err(|(kind, cause)| fail(kind, cause))?;
     serde_json::from_slice(&body)
         .map_err(|_| fail(ErrorKind::RegistryUnavailable, "its answer is not what a token server gives".to_owned()))
 }

@@ -1,6 +1,7 @@
 //! Blobs and layers of a pull: found on disk, or fetched once however many pulls want them.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use podwright_types::Digest;
@@ -8,7 +9,9 @@ use tokio::sync::mpsc;
 
 use super::blocking;
 use super::locks::Key;
+use super::partial::is_worth_keeping;
 use super::pull::Pull;
+use crate::config::Patience;
 use crate::error::{ErrorKind, ImageError, Result};
 use crate::failpoints::{self, fail_point};
 use crate::hash::digest_of;
@@ -19,6 +22,26 @@ use crate::registry::Session;
 
 /// So much progress makes a broken connection count as the first one again.
 const GOOD_PROGRESS_BYTES: u64 = 1 << 20;
+
+/// How fast a download goes. Only waiting for the network counts; a slow disk is not the registry's fault.
+#[derive(Default)]
+struct Pace {
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Pace {
+    /// What is wrong, where too little came for too long.
+    fn too_slow(&mut self, bytes: u64, waited: Duration, patience: &Patience) -> Option<String> {
+        self.waited += waited;
+        self.bytes += bytes;
+        if self.waited < patience.progress {
+            return None;
+        }
+        let Self { waited, bytes } = std::mem::take(self);
+        (bytes < patience.least_bytes).then(|| format!("only {bytes} bytes came in {} s", waited.as_secs()))
+    }
+}
 
 impl Pull {
     /// The text of the configuration, checked.
@@ -151,9 +174,8 @@ impl Pull {
             (Err(error), _) => Err(error),
         };
         if let Err(error) = &result
-            && error.kind() != ErrorKind::Cancelled
+            && !is_worth_keeping(error.kind())
         {
-            // Nobody can use the partial file: it may be wrong from its first byte on.
             let (inner, digest) = (Arc::clone(&self.inner), blob.digest.clone());
             blocking("discard", move || inner.content.discard_partial_blob(&digest)).await?;
         }
@@ -174,18 +196,24 @@ impl Pull {
         let mut pause = patience.backoff;
         while received < blob.size {
             let before = received;
+            let mut pace = Pace::default();
             let mut body = session.blob(&blob.digest, blob.size, received).await?;
             let broke = loop {
+                let asked_at = Instant::now();
                 let next = tokio::select! {
                     next = body.next() => next,
                     // A receiver that has gone says why by itself.
                     () = sender.closed() => return Ok(()),
                 };
+                let waited = asked_at.elapsed();
                 match next {
-                    Ok(Some(piece)) => {
+                    Ok(Some((came, piece))) => {
                         received += piece.len() as u64;
-                        if !self.pass_on(&sender, piece, received, blob).await? {
+                        if !piece.is_empty() && !self.pass_on(&sender, piece, received, blob).await? {
                             return Ok(());
+                        }
+                        if let Some(broke) = pace.too_slow(came, waited, patience) {
+                            break broke;
                         }
                     }
                     Ok(None) => break "it ended early".to_owned(),

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::catalog::{Image, Listing};
 use super::locks::Key;
+use super::partial::is_worth_keeping;
 use super::{Inner, blocking};
 use crate::auth::Auth;
 use crate::content::{IndexEntry, wrap_manifest};
@@ -73,13 +74,13 @@ impl Pull {
         Self { inner, reference, auth, progress, cancelled }
     }
 
-    /// Pulls, and leaves nothing behind on failure.
+    /// Pulls, and leaves nothing behind on failure but downloads that can be continued.
     pub(super) async fn run(self) -> Result<PulledImage> {
         let mut wants = Wants::default();
         let result = self.pull(&mut wants).await;
         let unfinished = self.unwant(wants);
-        if result.is_err() {
-            self.clean_up(unfinished).await;
+        if let Err(error) = &result {
+            self.clean_up(unfinished, error.kind()).await;
         }
         result
     }
@@ -253,11 +254,19 @@ impl Pull {
         wants.keys.into_iter().filter(|key| !catalog.is_wanted(key)).collect()
     }
 
-    /// Frees partial and whole parts of a failed pull.
-    async fn clean_up(&self, unfinished: Vec<Key>) {
+    /// Frees partial and whole parts of a failed pull, or keeps downloads for the next one.
+    async fn clean_up(&self, unfinished: Vec<Key>, cause: ErrorKind) {
         for key in unfinished {
             let _guard = self.inner.locks.lock(key.clone()).await;
             if self.inner.catalog().is_wanted(&key) {
+                continue;
+            }
+            if let Key::Blob(digest) = &key
+                && is_worth_keeping(cause)
+                && !self.inner.config.limits.partial_age.is_zero()
+                && self.inner.content.partial_blob(digest).exists()
+            {
+                self.inner.keep_partial(digest);
                 continue;
             }
             let inner = Arc::clone(&self.inner);
@@ -268,6 +277,10 @@ impl Pull {
             if let Err(error) = discarded.await {
                 tracing::warn!(%error, "a part of a failed pull stays until the next start");
             }
+        }
+        match cause {
+            ErrorKind::NoSpace => self.inner.drop_partials().await,
+            _ => self.inner.bound_partials().await,
         }
         if let Err(error) = self.inner.collect().await {
             tracing::warn!(%error, "parts of a failed pull stay until the next removal");

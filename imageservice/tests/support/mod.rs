@@ -46,11 +46,15 @@ impl TestStore {
                 response: Duration::from_secs(20),
                 idle: Duration::from_secs(20),
                 attempts: 3,
+                progress: Duration::from_secs(60),
+                least_bytes: 1,
                 backoff: Duration::from_millis(5),
                 backoff_max: Duration::from_millis(1500),
             },
             ..ImageConfig::default()
         };
+        // What fails leaves nothing behind, but where a test wants to see what is kept.
+        config.limits.partial_age = Duration::ZERO;
         change(&mut config);
         let store = ImageStore::open(&dir.path().join("root"), config.clone()).await.unwrap();
         Self { store, config, dir }

@@ -28,6 +28,8 @@ pub enum Answer {
     Bytes(Vec<u8>),
     /// These bytes and silence.
     Hang(Vec<u8>),
+    /// These bytes, then a byte of the rest now and then, for ever.
+    Trickle(Vec<u8>),
     /// These bytes and a reset of the connection.
     Reset(Vec<u8>),
 }
@@ -119,6 +121,13 @@ fn serve(mut stream: TcpStream, script: &Script, log: &Mutex<Vec<Asked>>) -> Opt
             stream.write_all(&bytes).ok()?;
             let mut rest = Vec::new();
             stream.read_to_end(&mut rest).ok().map(|_| ())
+        }
+        Answer::Trickle(bytes) => {
+            stream.write_all(&bytes).ok()?;
+            while stream.write_all(b"x").is_ok() {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            None
         }
         Answer::Reset(bytes) => {
             stream.write_all(&bytes).ok()?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::pin::Pin;
 use crate::platform::Platform;
 
 /// Bounds on what an image or a registry may cost us.
@@ -93,8 +94,8 @@ pub struct ImageConfig {
     pub docker_config: Option<PathBuf>,
     /// The platform to choose from an index.
     pub platform: Platform,
-    /// References of images that must not be collected, such as the pause image.
-    pub pinned: Vec<String>,
+    /// Images that must not be collected.
+    pub pinned: Vec<Pin>,
     /// Bounds on images.
     pub limits: Limits,
     /// Time limits and retries.

@@ -14,6 +14,7 @@ mod hash;
 mod image;
 mod layer;
 mod manifest;
+mod pin;
 mod platform;
 mod progress;
 mod registry;
@@ -27,6 +28,7 @@ pub use error::{ErrorKind, ImageError, Result};
 #[cfg(feature = "failpoints")]
 pub use failpoints::FAIL_POINTS;
 pub use image::{ContainerConfig, FsInfo, Healthcheck, ImageInfo, ImageUser, PulledImage, ResolvedImage};
+pub use pin::{BadPin, Pin};
 pub use platform::Platform;
 pub use progress::{LayerState, Progress, ProgressFn};
 pub use store::ImageStore;

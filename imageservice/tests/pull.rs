@@ -100,7 +100,8 @@ async fn root_an_index_gives_the_image_of_this_platform() {
 #[tokio::test(flavor = "multi_thread")]
 async fn root_names_ids_prefixes_and_moved_tags() {
     let registry = plain();
-    let test = TestStore::with(|config| config.pinned = vec!["registry.example/pause:1".into()]).await;
+    let pins = ["registry.example/pause:1", "*/app:*"].map(|pin| pin.parse().unwrap());
+    let test = TestStore::with(|config| config.pinned = pins.to_vec()).await;
     let (first, second) = (small(Format::Oci, Compression::Gzip, "1"), small(Format::Oci, Compression::Gzip, "2"));
     let reference = registry.push(&first, "app", "latest").unwrap();
     test.store.pull(&reference, None, None).await.unwrap();

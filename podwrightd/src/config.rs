@@ -9,6 +9,7 @@ mod values;
 use std::path::{Path, PathBuf};
 
 use podwright_cni::{NetworkMode, Prefix};
+use podwright_imageservice::Pin;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use default_file::DEFAULT_FILE;
@@ -117,8 +118,8 @@ pub(crate) struct ImagesConfig {
     pub hosts_dir: PathBuf,
     /// Docker's `config.json` with credentials; empty: none.
     pub docker_config: PathBuf,
-    /// References of images that are never collected.
-    pub pinned: Vec<String>,
+    /// Images that are never collected.
+    pub pinned: Vec<Pin>,
     /// Layers that one pull downloads at a time.
     pub downloads_per_pull: Positive,
     /// Layers that all pulls together download at a time.

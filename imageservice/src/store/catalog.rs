@@ -8,6 +8,7 @@ use super::locks::Key;
 use crate::content::{Content, IndexEntry, LayerSize};
 use crate::image::{ImageInfo, ResolvedImage};
 use crate::manifest::{ConfigFile, image_user};
+use crate::pin::Pin;
 
 /// Shortest prefix of an id that is looked up.
 const MIN_PREFIX: usize = 3;
@@ -71,15 +72,15 @@ impl Catalog {
         self.names(id).next().is_some()
     }
 
-    pub(super) fn list(&self, pinned: &[String]) -> Vec<ImageInfo> {
+    pub(super) fn list(&self, pinned: &[Pin]) -> Vec<ImageInfo> {
         self.images.keys().filter(|id| self.is_listed(id)).filter_map(|id| self.info(id, pinned)).collect()
     }
 
-    pub(super) fn info(&self, id: &Digest, pinned: &[String]) -> Option<ImageInfo> {
+    pub(super) fn info(&self, id: &Digest, pinned: &[Pin]) -> Option<ImageInfo> {
         let image = self.images.get(id)?;
         let (repo_digests, repo_tags): (Vec<String>, Vec<String>) =
             self.names(id).map(str::to_owned).partition(|name| name.contains('@'));
-        let is_pinned = pinned.iter().any(|pin| self.find(pin).as_ref() == Some(id));
+        let is_pinned = pinned.iter().any(|pin| pin.fits(id, self.names(id)));
         Some(ImageInfo {
             id: id.clone(),
             repo_tags,

@@ -58,7 +58,7 @@ ipv6 = true
 hosts_dir = "/etc/podwright/certs.d"
 # Docker's config.json, for credentials where a pull brings none. Empty: none. Credential helpers are not executed.
 docker_config = ""
-# References of images that are never collected.
+# Images that kubelet never collects: references, ids, or names with *, as "registry.k8s.io/*".
 pinned = []
 # Layers that one pull, and all pulls together, download at a time.
 downloads_per_pull = 4

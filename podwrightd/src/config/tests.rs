@@ -36,6 +36,7 @@ fn errors_point_at_key_and_line() {
         ("rooot = \"/x\"\n", 1, 1, "rooot"),
         ("\n[network]\nmode = \"embeded\"\n", 3, 8, "embeded"),
         ("[network.embedded]\nipv6 = 1\n", 2, 8, "boolean"),
+        ("[images]\npinned = [\"a b\"]\n", 2, 10, "names no image"),
         ("[network.embedded]\nmtu = 12\n", 2, 7, "1280"),
         ("[network.embedded]\nipv4_pool = \"10.1\"\n", 2, 13, "10.1.0.0/16"),
         ("drain_seconds = 0\n", 1, 17, "out of range"),

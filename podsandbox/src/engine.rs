@@ -11,6 +11,7 @@ use crate::config::{EngineConfig, Ports};
 use crate::container::{self, Container};
 use crate::error::EngineError;
 use crate::events::{Event, Events, PodSnapshot};
+use crate::explain::{Explanation, Failures};
 use crate::failpoints::FailPoints;
 use crate::filter::{ContainerFilter, ContainerStateKind, SandboxFilter, has_labels};
 use crate::ladder::Climb;
@@ -66,6 +67,7 @@ impl Engine {
             config,
             ports,
             events: Events::new(),
+            failures: Failures::default(),
             failpoints: FailPoints::default(),
             boot_id,
             volumes: Arc::default(),
@@ -303,6 +305,29 @@ impl Engine {
         }
         entries.sort_by_key(|entry| entry.started_at_nanos);
         Ok(entries)
+    }
+
+    /// Every sandbox with its steps: those that are being made or removed too, and the newest that could not be made.
+    #[must_use]
+    pub fn explain(&self) -> Vec<Explanation> {
+        let known = self.shared.sandboxes.all();
+        let mut all = self.shared.failures.all();
+        // One that could not be undone yet is still known.
+        all.retain(|failed| known.iter().all(|sandbox| sandbox.id != failed.id));
+        all.extend(known.iter().map(|sandbox| Explanation::of(sandbox)));
+        all
+    }
+
+    /// Ids of all containers that there are, those that are being made or removed too.
+    #[must_use]
+    pub fn container_ids(&self) -> Vec<ContainerId> {
+        self.shared.containers.all().iter().map(|container| container.id.clone()).collect()
+    }
+
+    /// Ids of all sandboxes that there are, those that are being made or removed too.
+    #[must_use]
+    pub fn sandbox_ids(&self) -> Vec<SandboxId> {
+        self.shared.sandboxes.all().iter().map(|sandbox| sandbox.id.clone()).collect()
     }
 
     /// Sandboxes that have not given their network back. Those that have are not asked to again, even if a part of it was still

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::EngineError;
 use crate::failpoints::FailPoints;
-use crate::timeline::{Timeline, TimelineEntry};
+use crate::timeline::{StepUnderWay, Timeline, TimelineEntry};
 use crate::util::now_nanos;
 
 /// Longest time for one step. What stands behind the ports has shorter limits of its own; this one keeps an operation from
@@ -80,11 +80,14 @@ pub(crate) struct Progress {
     in_flight: Option<String>,
     /// What was tried.
     pub(crate) timeline: Timeline,
+    /// What is being tried now; means nothing to another daemon.
+    #[serde(skip)]
+    pub(crate) under_way: Option<StepUnderWay>,
 }
 
 impl Progress {
     pub(crate) fn new() -> Self {
-        Self { goal: Goal::Up, begun: Vec::new(), in_flight: None, timeline: Timeline::default() }
+        Self { goal: Goal::Up, begun: Vec::new(), in_flight: None, timeline: Timeline::default(), under_way: None }
     }
 
     /// An object of which nothing is known but that any step may have been run.
@@ -224,11 +227,15 @@ fn explain<T: Climb>(object: &T, step: &str) -> String {
 
 async fn timed<T: Climb>(object: &Arc<T>, step: String, act: impl Future<Output = Outcome>) -> Outcome {
     let (started_at_nanos, clock) = (now_nanos(), Instant::now());
+    object.progress(|p| p.under_way = Some(StepUnderWay { step: step.clone(), started_at_nanos }));
     let too_long = || EngineError::TimedOut(format!("it did not end within {} s", STEP_LIMIT.as_secs()));
     let outcome = timeout(STEP_LIMIT, act).await.unwrap_or_else(|_| Err(too_long()));
     let took_micros = u64::try_from(clock.elapsed().as_micros()).unwrap_or(u64::MAX);
     let error = outcome.as_ref().err().map(ToString::to_string);
     tracing::debug!(object = %object.describe(), step, took_micros, error, "step");
-    object.progress(|p| p.timeline.push(TimelineEntry { step, started_at_nanos, took_micros, error }));
+    object.progress(|p| {
+        p.under_way = None;
+        p.timeline.push(TimelineEntry { step, started_at_nanos, took_micros, error });
+    });
     outcome
 }

@@ -15,6 +15,7 @@ mod container;
 mod engine;
 mod error;
 mod events;
+mod explain;
 mod failpoints;
 mod filter;
 mod ladder;
@@ -37,7 +38,8 @@ pub use config::{EngineConfig, Ports};
 pub use engine::{Engine, ExecOutput, RecoveryReport};
 pub use error::EngineError;
 pub use events::{Change, EVENTS_KEPT, Event, PodSnapshot, Subject};
+pub use explain::{Explanation, Of, Outlook};
 #[cfg(any(test, feature = "failpoints"))]
 pub use failpoints::{FailPoints, Failure};
 pub use filter::{ContainerFilter, ContainerStateKind, SandboxFilter};
-pub use timeline::TimelineEntry;
+pub use timeline::{StepUnderWay, TimelineEntry};

@@ -22,6 +22,15 @@ pub struct TimelineEntry {
     pub error: Option<String>,
 }
 
+/// One step that is being tried now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepUnderWay {
+    /// Name of the step, as in [`TimelineEntry`].
+    pub step: String,
+    /// Nanoseconds since the epoch.
+    pub started_at_nanos: i64,
+}
+
 /// The newest entries.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -80,6 +80,7 @@ async fn make(sandbox: Arc<Sandbox>) -> Outcome {
                 tracing::warn!(sandbox = %sandbox.id, error = %undo, "a failed sandbox could not be undone; it is tried again");
                 sandbox.retry_later();
             }
+            sandbox.shared.failures.add(&sandbox, &error);
             sandbox.shared.sandboxes.free_key(&sandbox.key(), &sandbox.id);
             Err(error)
         }

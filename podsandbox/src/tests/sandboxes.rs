@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::events::{Change, Subject};
 use crate::model::SandboxState;
-use crate::{EngineError, SandboxFilter};
+use crate::{EngineError, Outlook, SandboxFilter};
 
 #[test]
 fn a_sandbox_comes_and_goes_without_a_trace() {
@@ -294,4 +294,39 @@ fn directories_are_closed_to_others() {
     assert_eq!(mode(&format!("root/sandboxes/{id}")), 0o700);
     assert_eq!(mode(&format!("root/sandboxes/{id}/record.json")), 0o600);
     assert_eq!(mode("root"), 0o711);
+}
+
+#[test]
+fn a_pod_that_could_not_be_made_is_explained_afterwards() {
+    let node = Node::new();
+    let daemon = node.start();
+    daemon.engine.failpoints().set("sandbox network", crate::Failure::Error);
+    daemon.run(daemon.engine.run_sandbox(pod("a"))).unwrap_err();
+    let explained = daemon.engine.explain();
+    let [failed] = explained.as_slice() else { panic!("{explained:?}") };
+    assert!(matches!(&failed.outlook, Outlook::Failed { error } if error.contains("fail point")), "{failed:?}");
+    let network = failed.taken.iter().find(|of| of.step.step == "network").unwrap();
+    assert!(network.step.error.is_some() && network.container.is_none());
+    assert_eq!(failed.under_way, []);
+    // Bounded, the oldest go first.
+    for _ in 0..100 {
+        daemon.run(daemon.engine.run_sandbox(pod("b"))).unwrap_err();
+    }
+    let explained = daemon.engine.explain();
+    assert!(explained.len() < 100 && explained.iter().all(|e| e.config.name == "b"), "{}", explained.len());
+}
+
+#[test]
+fn a_step_that_hangs_is_told() {
+    let node = Node::new();
+    let daemon = node.start();
+    daemon.engine.failpoints().set("sandbox network", crate::Failure::Hang);
+    let engine = daemon.engine.clone();
+    let runtime = daemon.runtime.as_ref().unwrap();
+    let making = runtime.spawn(async move { engine.run_sandbox(pod("a")).await });
+    runtime.block_on(daemon.engine.failpoints().hung());
+    let explained = daemon.engine.explain();
+    assert_eq!(explained[0].outlook, Outlook::BeingMade);
+    assert_eq!(explained[0].under_way[0].step.step, "network");
+    making.abort();
 }

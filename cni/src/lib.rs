@@ -11,6 +11,8 @@ mod embedded;
 mod error;
 mod failpoints;
 mod files;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod host;
 mod netlink;
 mod networks;

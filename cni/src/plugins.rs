@@ -12,6 +12,8 @@ mod attachment;
 mod capabilities;
 mod confdir;
 mod conflist;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod orphans;
 mod outcome;
 mod quantity;

@@ -2,7 +2,7 @@
 //!
 //! Owns reading them. How a registry wants them is left to `registry`. Nothing here is ever printed.
 
-mod docker_config;
+pub(crate) mod docker_config;
 
 use std::fmt;
 

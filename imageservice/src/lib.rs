@@ -10,6 +10,8 @@ mod config;
 mod content;
 mod error;
 mod failpoints;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod hash;
 mod image;
 mod layer;

@@ -43,6 +43,18 @@ impl Registry {
     }
 }
 
+/// Reads a hosts file, and forgets what it says.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn parse_hosts_file(text: &str) {
+    hosts::parse_file(text);
+}
+
+/// Reads a challenge, and forgets what it says.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn parse_challenge(text: &str) {
+    let _ = challenge::parse(std::iter::once(text));
+}
+
 /// What one server may see. Credentials that name a server are for that one alone, be it the registry or a mirror. Those that name
 /// none are for the registry and for mirrors that nobody on the way can listen to.
 fn credentials(host: &Host, domain: &str, auth: Option<&Auth>, config: &ImageConfig) -> Result<Credentials> {

@@ -18,6 +18,8 @@ mod events;
 mod explain;
 mod failpoints;
 mod filter;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod ladder;
 mod record;
 mod recover;

@@ -9,6 +9,8 @@ mod devices;
 mod error;
 mod execute;
 mod filters;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod idmap;
 mod init;
 mod kernel;

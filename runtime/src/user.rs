@@ -146,5 +146,15 @@ fn resolve_group(group: &[u8], name: &str) -> Result<u32, UserError> {
     found.ok_or_else(|| UserError::NoGroup(name.to_owned()))
 }
 
+/// Looks `name` up in these files; for the fuzz target.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz(name: &str, passwd: &[u8], group: &[u8]) {
+    let request = Request { name: Some(name), uid: 0, gid: 0, additional: &[], merge: true };
+    let Ok(found) = resolve(passwd, group, &request) else { return };
+    assert!(found.user.uid != u32::MAX && found.user.gid != u32::MAX, "no id was taken for one");
+    let digits = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
+    assert!(!digits || name.parse() == Ok(found.user.uid), "a number became another one");
+}
+
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@
 mod build;
 mod chaos;
 mod check;
+mod fuzz;
 mod process;
 mod setup;
 mod suite;
@@ -57,6 +58,14 @@ enum Command {
     },
     /// Kill the daemon at every named step, its shims, plugins and registry, under load; nothing may be lost or left. Needs root.
     Chaos(chaos::Options),
+    /// Fuzz every parser with libFuzzer, from the corpus in fuzz/corpus.
+    Fuzz {
+        /// For all targets together.
+        #[arg(long, default_value_t = 300)]
+        seconds: u64,
+        /// Only these.
+        targets: Vec<String>,
+    },
     /// Run tests of the whole in a guest with systemd and cgroup v2, under qemu.
     Vm {
         /// Tests of critest/tests, `FILE` or `FILE::NAME`; none: lifecycle and containers.
@@ -93,6 +102,7 @@ fn run() -> Result<()> {
         Command::Demo => suite::demo(&workspace),
         Command::Bench { pods } => suite::bench(&workspace, pods),
         Command::Chaos(options) => chaos::run(&workspace, &options),
+        Command::Fuzz { seconds, targets } => fuzz::run(&workspace, seconds, &targets),
         Command::Vm { tests, suite, driver, limit_seconds } => {
             setup::for_guests()?;
             vm::test(&workspace, suite, driver, &tests, limit_seconds)

@@ -39,6 +39,9 @@ const TO_TEST: &[Need] = &[
     need("git", "git", "cargo xtask check"),
 ];
 
+/// For fuzzing.
+const TO_FUZZ: &[Need] = &[need("g++", "g++", "libFuzzer")];
+
 /// For guests.
 const FOR_GUESTS: &[Need] = &[
     need("debootstrap", "debootstrap", "making the guest's Debian, and unpacking qemu"),
@@ -78,6 +81,12 @@ pub(crate) fn for_tests() -> Result<()> {
     }
     install(&packages)?;
     check_go()
+}
+
+/// What `cargo xtask fuzz` needs.
+pub(crate) fn for_fuzzing() -> Result<()> {
+    install(&missing(TO_BUILD))?;
+    install(&missing(TO_FUZZ))
 }
 
 /// What `cargo xtask vm` needs.

@@ -56,7 +56,7 @@ fn read_bounded(file: &Path) -> Result<Option<Vec<u8>>> {
     Ok(Some(text))
 }
 
-fn parse(text: &[u8], file: &Path, domain: &str) -> Result<Credentials> {
+pub(crate) fn parse(text: &[u8], file: &Path, domain: &str) -> Result<Credentials> {
     let config: DockerConfig = serde_json::from_slice(text).map_err(|error| {
         // The parser's text could quote a secret; line and column do not.
         let place = format!("it is not valid at line {} column {}; repair it", error.line(), error.column());

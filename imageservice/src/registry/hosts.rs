@@ -110,6 +110,14 @@ pub(crate) fn hosts_for(hosts_dir: Option<&Path>, domain: &str) -> Result<Vec<Ho
     Ok(hosts)
 }
 
+/// Parses a hosts file of `registry.example`, and forgets what it says.
+#[cfg(feature = "fuzzing")]
+pub(super) fn parse_file(text: &str) {
+    if let Ok(default) = default_host("registry.example") {
+        let _ = file::parse(text, Path::new("/certs.d/registry.example"), default);
+    }
+}
+
 /// The first of containerd's candidate directories that exists.
 fn find_directory(hosts_dir: &Path, domain: &str) -> Option<PathBuf> {
     let with_port = domain.rsplit_once(':').map(|(host, port)| format!("{host}_{port}_"));

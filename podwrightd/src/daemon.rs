@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::host::{Node, features};
 use crate::ports::{CgroupDriver, PodNetworks, ShimLauncher, StoredImages};
-use crate::{listener, serve, settings};
+use crate::{admin, listener, serve, settings};
 
 /// Where the shim is installed if it is not beside the daemon.
 const INSTALLED_SHIM: &str = "/usr/libexec/podwright/podwright-shim";
@@ -52,11 +52,13 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     tracing::info!(%socket, %root, streaming = %streaming.address(), "serving the CRI");
     let stop_streams = CancellationToken::new();
     let streams = tokio::spawn(streams.serve(engine.clone(), stop_streams.clone()));
+    let operators = admin::serve(admin::Operator::new(&config, engine.clone(), &driver), &config);
     let drain = Duration::from_secs(config.drain_seconds.get().into());
     let served = serve::serve(Cri::new(engine, images, node, streaming), listener, drain).await;
     stop_streams.cancel();
     let _ = streams.await;
     let _ = std::fs::remove_file(config.listen.path());
+    admin::end(operators, &config);
     driver.close();
     tracing::info!("stopped");
     served

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admin;
 mod config;
 mod daemon;
 #[cfg(feature = "failpoints")]

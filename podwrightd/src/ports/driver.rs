@@ -50,6 +50,14 @@ impl CgroupDriver {
         }
     }
 
+    /// As the configuration spells it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Cgroupfs(_) => "cgroupfs",
+            Self::Systemd(_) => "systemd",
+        }
+    }
+
     /// For the engine.
     pub(crate) fn cgroups(&self) -> Arc<dyn Cgroups> {
         match self {

@@ -1,0 +1,100 @@
+//! The admin API: the daemon's answers beyond the CRI, on a socket of their own. Owns the service and its socket's life; what is looked
+//! for on the host is in `leftovers`, how pods are told in `why`.
+
+mod leftovers;
+mod why;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use podwright_admin_api::SOCKET;
+use podwright_admin_api::v1::admin_server::{Admin, AdminServer};
+use podwright_admin_api::v1::{CheckRequest, CheckResponse, VersionRequest, VersionResponse, WhyRequest, WhyResponse};
+use podwright_podsandbox::Engine;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status};
+
+use crate::config::Config;
+use crate::listener;
+use crate::ports::{CgroupDriver, whole_text};
+use leftovers::Places;
+
+/// Calls of one client that may be under way at once.
+const CALLS_PER_CONNECTION: usize = 16;
+/// A look at the host takes milliseconds, unless a file system hangs.
+const CHECK_LIMIT: Duration = Duration::from_secs(20);
+
+/// The service.
+pub(crate) struct Operator {
+    engine: Engine,
+    places: Arc<Places>,
+    version: VersionResponse,
+}
+
+impl Operator {
+    pub(crate) fn new(config: &Config, engine: Engine, driver: &CgroupDriver) -> Self {
+        let version = VersionResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            cgroup_driver: driver.name().to_owned(),
+            root: config.root.display().to_string(),
+            state: config.state.display().to_string(),
+        };
+        Self { engine, places: Arc::new(Places::new(config)), version }
+    }
+}
+
+/// Serves until it is aborted. Pods matter more than explanations of them: without its socket the daemon runs on.
+pub(crate) fn serve(operator: Operator, config: &Config) -> Option<JoinHandle<()>> {
+    let listener = match listener::bind(&config.state.join(SOCKET)) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::warn!(error = whole_text(&error), "the admin API is not served");
+            return None;
+        }
+    };
+    let server = Server::builder()
+        .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
+        .add_service(AdminServer::new(operator))
+        .serve_with_incoming(UnixListenerStream::new(listener));
+    Some(tokio::spawn(async move {
+        if let Err(error) = server.await {
+            tracing::warn!(error = whole_text(&error), "the admin API is not served any more");
+        }
+    }))
+}
+
+/// Ends the service, its socket included.
+pub(crate) fn end(server: Option<JoinHandle<()>>, config: &Config) {
+    if let Some(server) = server {
+        server.abort();
+        let _ = std::fs::remove_file(config.state.join(SOCKET));
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for Operator {
+    async fn version(&self, _: Request<VersionRequest>) -> Result<Response<VersionResponse>, Status> {
+        Ok(Response::new(self.version.clone()))
+    }
+
+    async fn why(&self, request: Request<WhyRequest>) -> Result<Response<WhyResponse>, Status> {
+        let pods = why::find(self.engine.explain(), &request.into_inner().pod)?;
+        Ok(Response::new(WhyResponse { pods: pods.into_iter().map(why::told).collect() }))
+    }
+
+    async fn check(&self, _: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
+        let (engine, places) = (self.engine.clone(), Arc::clone(&self.places));
+        let looking = tokio::task::spawn_blocking(move || places.look(&engine));
+        match tokio::time::timeout(CHECK_LIMIT, looking).await {
+            Ok(Ok(found)) => Ok(Response::new(found)),
+            Ok(Err(error)) => Err(Status::internal(format!("check the host: the look at it ended early: {error}"))),
+            Err(_) => Err(Status::deadline_exceeded(format!(
+                "check the host: it took longer than {} s; a file system may hang",
+                CHECK_LIMIT.as_secs()
+            ))),
+        }
+    }
+}

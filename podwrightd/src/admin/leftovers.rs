@@ -1,0 +1,247 @@
+//! What is on the host and belongs to no record: a look at the places where pods leave something. Changes nothing.
+//!
+//! Things are listed first, then the ids that are known are read, then it is seen whether what nobody knows is still there. So neither
+//! a pod that is just being made nor one that is just being removed is taken for a leftover.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use podwright_admin_api::v1::{CheckResponse, Leftover};
+use podwright_cgroups::Hierarchy;
+use podwright_podsandbox::Engine;
+
+use crate::config::Config;
+
+/// Leftovers that are told; who has more has seen enough.
+const MOST_LEFTOVERS: usize = 1000;
+/// Length of the ids that the engine gives out.
+const ID_BYTES: usize = 64;
+/// What names made from ids have around them.
+const PREFIXES: [&str; 3] = ["podwright-shim-", "podwright-pause-", "podwright-"];
+const SUFFIXES: [&str; 4] = [".sock", ".log", ".slice", ".scope"];
+/// The cgroup of pods that bring none.
+const CGROUP: &str = "/podwright";
+/// Names of our programs, as `/proc` has them.
+const SHIM: &str = "podwright-shim";
+const DAEMON: &str = "podwrightd";
+
+/// Where to look.
+pub(super) struct Places {
+    root: PathBuf,
+    state: PathBuf,
+    netns: PathBuf,
+}
+
+/// A thing with an id in its name.
+struct Found {
+    kind: &'static str,
+    name: String,
+    id: String,
+    /// What is gone when it is gone.
+    path: PathBuf,
+    advice: &'static str,
+}
+
+#[derive(Default)]
+struct Look {
+    found: Vec<Found>,
+    not_checked: Vec<String>,
+}
+
+impl Places {
+    pub(super) fn new(config: &Config) -> Self {
+        Self { root: config.root.clone(), state: config.state.clone(), netns: config.pods.netns_dir.clone() }
+    }
+
+    /// Looks.
+    pub(super) fn look(&self, engine: &Engine) -> CheckResponse {
+        let mut look = Look::default();
+        self.directories(&mut look);
+        look.mounts(&[&self.root, &self.state]);
+        // What daemons share can not be told apart.
+        match others() {
+            Ok(Others { in_our_namespace: true, .. }) => {
+                look.skip("namespaces, shims and cgroups", "another podwrightd runs here")
+            }
+            Ok(Others { anywhere, .. }) => {
+                look.directory("netns", &self.netns, "umount it and delete the file, if no other runtime uses it");
+                look.shims();
+                if anywhere {
+                    look.skip("cgroups", "another podwrightd runs on this kernel");
+                } else {
+                    look.cgroups();
+                }
+            }
+            Err(error) => look.skip("namespaces, shims and cgroups", &format!("/proc can not be read: {error}")),
+        }
+        let mut leftovers = look.unknown(&known(engine));
+        leftovers.extend(self.quarantine());
+        leftovers.truncate(MOST_LEFTOVERS);
+        CheckResponse { leftovers, not_checked: look.not_checked }
+    }
+
+    fn directories(&self, look: &mut Look) {
+        let by_itself = "restart podwrightd, which puts in order what it finds here";
+        look.directory("directory", &self.root.join("sandboxes"), by_itself);
+        look.directory("directory", &self.root.join("containers"), by_itself);
+        look.directory("socket", &self.state.join("shims"), "delete it, if no podwright-shim has this id");
+        look.directory("directory", &self.state.join("shm"), "umount what is mounted there and delete it");
+    }
+
+    /// Records that were unreadable. The daemon never looks at them again.
+    fn quarantine(&self) -> Vec<Leftover> {
+        let entries = fs::read_dir(self.root.join("quarantine")).into_iter().flatten().flatten();
+        let advice = "an unreadable record that was put aside; report it, then delete it";
+        let told = |path: PathBuf| Leftover {
+            kind: "quarantine".into(),
+            name: path.display().to_string(),
+            advice: advice.into(),
+        };
+        entries.map(|entry| told(entry.path())).collect()
+    }
+}
+
+impl Look {
+    fn skip(&mut self, what: &str, why: &str) {
+        self.not_checked.push(format!("{what}: {why}"));
+    }
+
+    fn directory(&mut self, kind: &'static str, path: &Path, advice: &'static str) {
+        let entries = match fs::read_dir(path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => return self.skip(&path.display().to_string(), &error.to_string()),
+        };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let id = path.file_name().and_then(|name| name.to_str()).and_then(id_in);
+            if let Some(id) = id {
+                self.found.push(Found { kind, name: path.display().to_string(), id, path, advice });
+            }
+        }
+    }
+
+    /// Mounts below our directories, by any id in their path.
+    fn mounts(&mut self, below: &[&Path]) {
+        let table = match fs::read_to_string("/proc/self/mountinfo") {
+            Ok(table) => table,
+            Err(error) => return self.skip("mounts", &error.to_string()),
+        };
+        for point in table.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new) {
+            let ours = below.iter().any(|dir| point.starts_with(dir));
+            let id = point.iter().filter_map(|part| part.to_str()).find_map(id_in);
+            if let (true, Some(id)) = (ours, id) {
+                let (name, path) = (point.display().to_string(), point.to_owned());
+                self.found.push(Found { kind: "mount", name, id, path, advice: "umount it" });
+            }
+        }
+    }
+
+    fn shims(&mut self) {
+        let Ok(own) = fs::read_link("/proc/self/ns/mnt") else { return };
+        for process in processes(SHIM).unwrap_or_default() {
+            let line = fs::read(process.join("cmdline")).unwrap_or_default();
+            let id = line.split(|byte| *byte == 0).find_map(|word| id_in(std::str::from_utf8(word).ok()?));
+            if let (Some(id), true) = (id, fs::read_link(process.join("ns/mnt")).is_ok_and(|of| of == own)) {
+                let name = format!("{} {SHIM}", process.file_name().unwrap_or_default().to_string_lossy());
+                let advice = "kill it; its containers end with it";
+                self.found.push(Found { kind: "process", name, id, path: process, advice });
+            }
+        }
+    }
+
+    /// Only those of pods that bring no cgroup: the others are kubelet's to remove.
+    fn cgroups(&mut self) {
+        let directories = match Hierarchy::detect() {
+            Ok(Hierarchy::V1(mounts)) => mounts.iter().map(|mount| mount.mount_point.clone()).collect(),
+            Ok(Hierarchy::V2(root)) => vec![root.to_path_buf()],
+            Err(error) => return self.skip("cgroups", &error.to_string()),
+        };
+        for directory in directories {
+            let own = directory.join(CGROUP.trim_start_matches('/'));
+            self.directory("cgroup", &own, "kill what is in its cgroup.procs, then rmdir it");
+        }
+    }
+
+    fn unknown(&mut self, known: &HashSet<String>) -> Vec<Leftover> {
+        let unknown = std::mem::take(&mut self.found).into_iter().filter(|found| !known.contains(&found.id));
+        let still_there = unknown.filter(|found| found.path.symlink_metadata().is_ok());
+        still_there
+            .map(|found| Leftover { kind: found.kind.into(), name: found.name, advice: found.advice.into() })
+            .collect()
+    }
+}
+
+fn known(engine: &Engine) -> HashSet<String> {
+    let sandboxes = engine.sandbox_ids().into_iter().map(|id| id.to_string());
+    sandboxes.chain(engine.container_ids().into_iter().map(|id| id.to_string())).collect()
+}
+
+/// The id in a name that we make; `None` for names of others.
+fn id_in(name: &str) -> Option<String> {
+    let name = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+    let name = SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
+    let is_id = name.len() == ID_BYTES && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_id.then(|| name.to_owned())
+}
+
+/// Other daemons.
+struct Others {
+    in_our_namespace: bool,
+    anywhere: bool,
+}
+
+fn others() -> io::Result<Others> {
+    let own = fs::read_link("/proc/self/ns/mnt")?;
+    let mut others = processes(DAEMON)?;
+    let pid = std::process::id().to_string();
+    others.retain(|process| !process.ends_with(&pid));
+    let in_our_namespace = others.iter().any(|process| fs::read_link(process.join("ns/mnt")).is_ok_and(|of| of == own));
+    Ok(Others { in_our_namespace, anywhere: !others.is_empty() })
+}
+
+/// Directories in /proc of the processes of this name.
+fn processes(name: &str) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for process in fs::read_dir("/proc")?.flatten().map(|entry| entry.path()) {
+        if fs::read_to_string(process.join("comm")).is_ok_and(|comm| comm.trim_end() == name) {
+            found.push(process);
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_found_in_the_names_that_we_make() {
+        let id = "0af1".repeat(16);
+        for name in [id.clone(), format!("{id}.sock"), format!("podwright-{id}"), format!("podwright-shim-{id}.scope")]
+        {
+            assert_eq!(id_in(&name), Some(id.clone()), "{name}");
+        }
+        for other in ["cni-1234", "lost+found", &id[1..], &format!("x-{id}"), &id.to_uppercase()] {
+            assert_eq!(id_in(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_is_known_or_gone_is_no_leftover() {
+        let dir = tempfile::tempdir().unwrap();
+        let (known, unknown, gone) = ("1".repeat(64), "2".repeat(64), "3".repeat(64));
+        for id in [&known, &unknown, &gone] {
+            fs::create_dir(dir.path().join(id)).unwrap();
+        }
+        let mut look = Look::default();
+        look.directory("directory", dir.path(), "x");
+        look.directory("directory", &dir.path().join("absent"), "x");
+        fs::remove_dir(dir.path().join(&gone)).unwrap();
+        let left = look.unknown(&HashSet::from([known]));
+        let names: Vec<&str> = left.iter().map(|leftover| leftover.name.as_str()).collect();
+        assert_eq!(names, [dir.path().join(&unknown).to_str().unwrap()]);
+        assert!(look.not_checked.is_empty());
+    }
+}

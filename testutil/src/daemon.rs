@@ -327,6 +327,16 @@ impl Daemon {
         self.crictl_command()?.args(words).output().context("starting crictl")
     }
 
+    /// Runs `podwright` for this daemon and returns everything about its end.
+    ///
+    /// # Errors
+    /// It is not built or can not be started.
+    pub fn podwright(&self, words: &[&str]) -> Result<Output> {
+        let mut command = self.host.command(tools::program("podwright")?);
+        command.arg("--state").arg(self.path("state")).arg("--root").arg(self.path("root"));
+        command.args(words).output().context("starting podwright")
+    }
+
     /// The daemon's log so far.
     #[must_use]
     pub fn log(&self) -> String {

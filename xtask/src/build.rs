@@ -49,12 +49,12 @@ pub(crate) fn run(workspace: &Workspace, profile: Profile) -> Result<()> {
 
 /// Daemon and shim.
 pub(crate) fn daemon(workspace: &Workspace, profile: Profile) -> Result<()> {
-    step("building podwrightd");
-    let mut command = workspace.cargo(&["build", "--quiet", "--package", "podwrightd"]);
+    step("building podwrightd and podwright");
+    let mut command = workspace.cargo(&["build", "--quiet", "--package", "podwrightd", "--package", "podwright-cli"]);
     match profile {
         Profile::Dev => {}
         Profile::Release => drop(command.arg("--release")),
-        Profile::Chaos => drop(command.args(["--features", "failpoints"])),
+        Profile::Chaos => drop(command.args(["--features", "podwrightd/failpoints"])),
     }
     process::run(&mut command)?;
     collect_daemon(workspace, profile)
@@ -70,10 +70,12 @@ pub(crate) fn everything_for_tests(workspace: &Workspace) -> Result<()> {
 
 fn collect_daemon(workspace: &Workspace, profile: Profile) -> Result<()> {
     let shim = shim(workspace)?;
-    let daemon = workspace.target.join(profile.cargo_dir()).join("podwrightd");
+    let built = workspace.target.join(profile.cargo_dir());
     let output = profile.output(workspace);
     fs::create_dir_all(&output).with_context(|| format!("making {}", output.display()))?;
-    place(&daemon, &output.join("podwrightd"))?;
+    for program in ["podwrightd", "podwright"] {
+        place(&built.join(program), &output.join(program))?;
+    }
     place(&shim, &output.join("podwright-shim"))
 }
 

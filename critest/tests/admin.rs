@@ -1,0 +1,119 @@
+//! What operators ask: `podwright why` and `podwright check` against a running daemon.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::process::Output;
+
+use anyhow::{Context, Result, ensure};
+use podwright_critest::{Cri, container, must, with_world};
+use podwright_testutil::Daemon;
+use serde_json::Value;
+
+/// What it printed, if it said that all is well.
+fn said(output: &Output) -> Result<String> {
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "podwright ended with {}: {out}{err}", output.status);
+    Ok(out.into_owned())
+}
+
+/// The pods of `podwright why --output json`.
+fn why(daemon: &Daemon, pod: &str) -> Result<Vec<Value>> {
+    let text = said(&daemon.podwright(&["why", pod, "--output", "json"])?)?;
+    serde_json::from_str(&text).with_context(|| format!("reading {text}"))
+}
+
+fn steps<'a>(pod: &'a Value, container: &str) -> Vec<&'a str> {
+    let all = pod["taken"].as_array().into_iter().flatten();
+    all.filter(|step| step["container"] == container).filter_map(|step| step["step"].as_str()).collect()
+}
+
+#[test]
+fn root_why_tells_the_steps_of_a_pod_and_its_containers() {
+    with_world(async |world| {
+        let pod = world.run_pod_named("asked").await?;
+        let id = world.create(&pod, &container("absent", &world.image, &["/no/such/program"])).await?;
+        world.start(&id).await.err().context("the start succeeded")?;
+        let whole = why(&world.daemon, &pod.id)?;
+        ensure!(whole.len() == 1 && whole[0]["state"] == "ready", "{whole:?}");
+        ensure!(steps(&whole[0], "").contains(&"network"), "{whole:?}");
+        let failed = whole[0]["taken"].as_array().into_iter().flatten().find(|step| step["error"] != "");
+        let failed = failed.context("no step failed")?;
+        ensure!(failed["container"] == "absent", "{failed}");
+        ensure!(failed["error"].as_str().is_some_and(|error| error.contains("/no/such/program")), "{failed}");
+
+        ensure!(why(&world.daemon, &pod.id[..12])? == whole, "the start of its id names it too");
+        let name = format!(
+            "{}/{}",
+            whole[0]["namespace"].as_str().unwrap_or_default(),
+            whole[0]["name"].as_str().unwrap_or_default()
+        );
+        ensure!(why(&world.daemon, &name)? == whole, "its name does too");
+        let text = said(&world.daemon.podwright(&["why", &name])?)?;
+        ensure!(text.contains("FAILED") && text.contains("container absent"), "{text}");
+
+        let unknown = world.daemon.podwright(&["why", "no/such"])?;
+        let error = String::from_utf8_lossy(&unknown.stderr).into_owned();
+        ensure!(!unknown.status.success() && error.contains("no pod is known"), "{error}");
+        Ok(())
+    });
+}
+
+#[test]
+fn root_why_remembers_a_pod_that_could_not_be_made() {
+    let test = async {
+        // There is no conflist: no pod gets a network.
+        let daemon = Daemon::builder().cni().start()?;
+        let mut cri = Cri::connect(&daemon).await?;
+        cri.run_pod_named("hopeless").await.err().context("the pod was made")?;
+        let pods = why(&daemon, &format!("{}/hopeless", cri.pod("hopeless").metadata.unwrap_or_default().namespace))?;
+        ensure!(pods.len() == 1 && pods[0]["state"] == "could not be made", "{pods:?}");
+        ensure!(pods[0]["message"].as_str().is_some_and(|text| !text.is_empty()), "{pods:?}");
+        ensure!(steps(&pods[0], "").iter().any(|step| step.starts_with("undo ")), "{pods:?}");
+        Ok(())
+    };
+    let runtime = must(tokio::runtime::Runtime::new().context("making a runtime"));
+    must(runtime.block_on(test));
+}
+
+#[test]
+fn root_check_names_what_belongs_to_no_pod() {
+    with_world(async |world| {
+        let pod = world.run_pod_named("known").await?;
+        let clean = said(&world.daemon.podwright(&["check"])?)?;
+        ensure!(clean.contains("OK    daemon:") && clean.contains("nothing that belongs to no record"), "{clean}");
+        ensure!(!clean.contains(&pod.id), "{clean}");
+
+        let nobody = "0f".repeat(32);
+        let left =
+            [format!("root/containers/{nobody}"), format!("state/shm/{nobody}")].map(|name| world.daemon.path(&name));
+        left.iter().try_for_each(fs::create_dir_all)?;
+        let found = said(&world.daemon.podwright(&["check"])?)?;
+        for path in &left {
+            ensure!(found.contains(&path.display().to_string()), "{found}");
+            fs::remove_dir(path)?;
+        }
+        ensure!(!found.contains(&pod.id), "{found}");
+        Ok(())
+    });
+}
+
+#[test]
+fn root_check_and_version_answer_without_a_daemon() {
+    let test = || -> Result<()> {
+        let mut daemon = Daemon::start()?;
+        let socket = daemon.path("state/admin.sock");
+        let meta = fs::metadata(&socket)?;
+        ensure!(meta.file_type().is_socket() && meta.permissions().mode() & 0o777 == 0o660, "{meta:?}");
+        let version = said(&daemon.podwright(&["version"])?)?;
+        ensure!(version.contains("podwrightd") && !version.contains("not reached"), "{version}");
+        daemon.stop()?;
+        ensure!(!socket.exists(), "the socket is left");
+        let check = said(&daemon.podwright(&["check"])?)?;
+        ensure!(check.contains("OK    kernel:") && check.contains("WARN  daemon: no podwrightd answers"), "{check}");
+        ensure!(said(&daemon.podwright(&["version"])?)?.contains("not reached"));
+        let why = daemon.podwright(&["why", "x"])?;
+        ensure!(String::from_utf8_lossy(&why.stderr).contains("start it"), "{why:?}");
+        Ok(())
+    };
+    must(test());
+}

@@ -169,6 +169,11 @@ impl Embedded {
         self.inner.book().pools = None;
     }
 
+    /// Name of the host's end of a pod's link.
+    pub(crate) fn link(&self, sandbox: &SandboxId) -> Option<String> {
+        self.inner.book().get(sandbox).map(|(lease, _)| lease.link.clone())
+    }
+
     /// Sandboxes with a lease.
     pub(crate) fn holders(&self) -> BTreeSet<SandboxId> {
         self.inner.book().holders()

@@ -96,7 +96,7 @@ impl HostNet {
 }
 
 /// Joins a namespace, which must be one of networks.
-fn enter(netns: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn enter(netns: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::thread::move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))?)
 }
 

@@ -21,6 +21,7 @@ mod plugins;
 mod request;
 #[cfg(test)]
 mod testhost;
+mod traffic;
 
 pub use config::{EmbeddedConfig, NetworkMode, NetworksConfig, Prefix, PrefixError, Timeouts};
 pub use error::CniError;
@@ -28,3 +29,4 @@ pub use error::CniError;
 pub use failpoints::FAIL_POINTS;
 pub use networks::{LoadedNetwork, Networks, NetworksInfo};
 pub use request::{DnsSettings, NetworkKind, PodNetwork, PodRequest, PortMapping, Protocol};
+pub use traffic::{Counts, LinkTraffic, TrafficRequest};

@@ -1,6 +1,6 @@
 //! The front: picks between plugins and the embedded network, and remembers that a cluster configured us.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,6 +14,7 @@ use crate::files;
 use crate::host::Host;
 use crate::plugins::Plugins;
 use crate::request::{NetworkKind, PodNetwork, PodRequest};
+use crate::traffic::{self, LinkTraffic, TrafficRequest};
 
 /// A CNI network as loaded, for verbose status.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -174,6 +175,27 @@ impl Networks {
         self.shared.plugins.recover(known);
         self.shared.plugins.first_status().await;
         self.shared.embedded.recover(known).await
+    }
+
+    /// What went over the links of pods, loopback excepted, in order; `None` for one without any.
+    pub async fn traffic(&self, requests: &[TrafficRequest]) -> Vec<Option<Vec<LinkTraffic>>> {
+        let entered = requests.iter().filter(|request| request.kind == NetworkKind::Cni);
+        let mut entered = traffic::of_namespaces(entered.map(|r| r.netns_path.clone()).collect()).await.into_iter();
+        let mut on_host = HashMap::new();
+        if requests.iter().any(|request| request.kind == NetworkKind::Embedded) {
+            on_host = traffic::of_host().unwrap_or_else(|error| {
+                tracing::warn!(%error, "cannot read the traffic of the host's links");
+                HashMap::new()
+            });
+        }
+        let of_pod = |request: &TrafficRequest| match request.kind {
+            NetworkKind::Cni => entered.next().filter(|links| !links.is_empty()),
+            NetworkKind::Embedded => {
+                let link = self.shared.embedded.link(&request.sandbox)?;
+                on_host.get(&link).map(|link| vec![traffic::turned_round(link)])
+            }
+        };
+        requests.iter().map(of_pod).collect()
     }
 
     /// Sandboxes that hold something of a network.

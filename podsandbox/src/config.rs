@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::ports::{Cgroups, Images, Network, Shims};
+use crate::ports::{Cgroups, Images, Network, Shims, Statistics};
 
 /// Size of a pod's /dev/shm, as other runtimes have it.
 const DEFAULT_SHM_BYTES: u64 = 64 << 20;
@@ -48,4 +48,6 @@ pub struct Ports {
     pub shims: Arc<dyn Shims>,
     /// Control groups.
     pub cgroups: Arc<dyn Cgroups>,
+    /// What is used.
+    pub statistics: Arc<dyn Statistics>,
 }

@@ -27,10 +27,11 @@ use crate::events::{Change, Subject};
 use crate::failpoints::FailPoints;
 use crate::ladder::{Climb, Goal, Outcome, Progress, Step};
 use crate::model::{ContainerConfig, ContainerSnapshot, ContainerState, Exit, ResolvedUser, Resources};
-use crate::ports::{ContainerReport, ProcessEnd, StartFailure, Started};
+use crate::ports::{ContainerReport, LayerCount, ProcessEnd, StartFailure, Started};
 use crate::record;
 use crate::sandbox::{Making, Sandbox};
 use crate::shared::{ContainerKey, Shared, blocking};
+use crate::stats::Rate;
 use crate::util::{lock, now_nanos};
 
 pub(crate) use operations::{create, remove, start, stop};
@@ -94,6 +95,10 @@ pub(crate) struct Container {
     /// Held while the record is written; true once it was deleted.
     record_gone: tokio::sync::Mutex<bool>,
     making: OnceLock<Making>,
+    /// The last count of what it wrote.
+    pub(crate) layer_count: Arc<LayerCount>,
+    /// Its CPU time of late.
+    pub(crate) rate: Rate,
     /// Places for clients that attach.
     pub(crate) attached: Arc<Semaphore>,
 }
@@ -124,6 +129,7 @@ impl Container {
 
     /// A container as its record and its specification have it.
     pub(crate) fn from_record(sandbox: Arc<Sandbox>, record: ContainerRecord, spec: Arc<str>) -> Self {
+        let layer_count = LayerCount::new(sandbox.shared.container_dir(&record.id).join("rw/upper"));
         Self {
             id: record.id,
             sandbox,
@@ -143,6 +149,8 @@ impl Container {
             operation: tokio::sync::Mutex::new(()),
             record_gone: tokio::sync::Mutex::new(false),
             making: OnceLock::new(),
+            layer_count: Arc::new(layer_count),
+            rate: Rate::default(),
             attached: Arc::new(Semaphore::new(session::MAX_ATTACHED)),
         }
     }

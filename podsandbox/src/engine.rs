@@ -15,11 +15,14 @@ use crate::explain::{Explanation, Failures};
 use crate::failpoints::FailPoints;
 use crate::filter::{ContainerFilter, ContainerStateKind, SandboxFilter, has_labels};
 use crate::ladder::Climb;
-use crate::model::{ContainerConfig, ContainerSnapshot, Resources, SandboxConfig, SandboxSnapshot};
+use crate::model::{
+    ContainerConfig, ContainerSnapshot, ContainerStats, Resources, SandboxConfig, SandboxSnapshot, SandboxStats,
+};
 use crate::recover;
 use crate::sandbox::{self, Sandbox};
 use crate::session::{Session, StreamChoice};
 use crate::shared::{Registry, Shared};
+use crate::stats;
 use crate::timeline::TimelineEntry;
 
 /// What a command printed and how it ended.
@@ -137,16 +140,28 @@ impl Engine {
     /// Sandboxes as they are now, from memory.
     #[must_use]
     pub fn sandboxes(&self, filter: &SandboxFilter) -> Vec<SandboxSnapshot> {
-        let candidates = match &filter.id {
+        let snapshots = self.matching_sandboxes(filter).into_iter().map(|s| s.snapshot());
+        snapshots.filter(|s| filter.state.is_none_or(|state| s.state == state)).collect()
+    }
+
+    /// What sandboxes and their containers use, read now; the filter's state does not count.
+    pub async fn sandbox_stats(&self, filter: &SandboxFilter) -> Vec<SandboxStats> {
+        stats::of_sandboxes(&self.shared, self.matching_sandboxes(filter), false).await
+    }
+
+    /// As [`Engine::sandbox_stats`], with the details that collectors of metrics ask for; this costs many times as much.
+    pub async fn sandbox_details(&self, filter: &SandboxFilter) -> Vec<SandboxStats> {
+        stats::of_sandboxes(&self.shared, self.matching_sandboxes(filter), true).await
+    }
+
+    /// Those that fit all but the state.
+    fn matching_sandboxes(&self, filter: &SandboxFilter) -> Vec<Arc<Sandbox>> {
+        let mut candidates = match &filter.id {
             Some(id) => self.shared.sandboxes.get(id).into_iter().collect(),
             None => self.shared.sandboxes.all(),
         };
+        candidates.retain(|s| s.visible() && has_labels(&s.config.labels, &filter.labels));
         candidates
-            .iter()
-            .filter(|s| s.visible() && has_labels(&s.config.labels, &filter.labels))
-            .map(|s| s.snapshot())
-            .filter(|s| filter.state.is_none_or(|state| s.state == state))
-            .collect()
     }
 
     /// Makes a container in a ready sandbox; nothing of it runs yet. The same request again gets the same id.
@@ -204,18 +219,28 @@ impl Engine {
     /// Containers as they are now, from memory.
     #[must_use]
     pub fn containers(&self, filter: &ContainerFilter) -> Vec<ContainerSnapshot> {
-        let candidates = match (&filter.id, &filter.sandbox) {
+        let snapshots = self.matching_containers(filter).into_iter().map(|c| c.snapshot());
+        snapshots.filter(|c| filter.state.is_none_or(|state| ContainerStateKind::from(&c.state) == state)).collect()
+    }
+
+    /// What containers use, read now; the filter's state does not count. Those that do not run are told with what they wrote.
+    pub async fn container_stats(&self, filter: &ContainerFilter) -> Vec<ContainerStats> {
+        stats::of_containers(&self.shared, self.matching_containers(filter)).await
+    }
+
+    /// Those that fit all but the state.
+    fn matching_containers(&self, filter: &ContainerFilter) -> Vec<Arc<Container>> {
+        let mut candidates = match (&filter.id, &filter.sandbox) {
             (Some(id), _) => self.shared.containers.get(id).into_iter().collect(),
             (None, Some(id)) => self.shared.sandboxes.get(id).map(|s| s.all_containers()).unwrap_or_default(),
             (None, None) => self.shared.containers.all(),
         };
+        candidates.retain(|c| {
+            c.visible()
+                && filter.sandbox.as_ref().is_none_or(|id| *id == c.sandbox.id)
+                && has_labels(&c.config.labels, &filter.labels)
+        });
         candidates
-            .iter()
-            .filter(|c| c.visible() && filter.sandbox.as_ref().is_none_or(|id| *id == c.sandbox.id))
-            .filter(|c| has_labels(&c.config.labels, &filter.labels))
-            .map(|c| c.snapshot())
-            .filter(|c| filter.state.is_none_or(|state| ContainerStateKind::from(&c.state) == state))
-            .collect()
     }
 
     /// Executes a command in a running container to its end. Output beyond 16 MiB of each stream is dropped. With a

@@ -26,6 +26,7 @@ mod recover;
 mod sandbox;
 mod shared;
 mod spec;
+mod stats;
 mod timeline;
 mod util;
 mod validate;

@@ -3,6 +3,7 @@
 mod container;
 mod sandbox;
 mod security;
+mod stats;
 
 pub use container::{
     ContainerConfig, ContainerSnapshot, ContainerState, Device, Exit, IdMapping, Mount, MountSource, Propagation,
@@ -14,4 +15,8 @@ pub use sandbox::{
 };
 pub use security::{
     AppArmor, Capabilities, GroupsPolicy, ResolvedUser, Seccomp, SecurityConfig, SelinuxOptions, UserSpec,
+};
+pub use stats::{
+    CgroupUsage, ContainerDetails, ContainerStats, DeviceIo, FilesystemSize, HugePages, LayerUsage, LinkUsage,
+    MemoryUsage, NetworkUsage, Pressure, SandboxStats, Stall, SwapUsage, Traffic,
 };

@@ -8,6 +8,7 @@ mod cgroups;
 mod images;
 mod network;
 mod shim;
+mod statistics;
 
 pub use cgroups::Cgroups;
 pub use images::{HealthcheckConfig, Image, ImageConfig, Images};
@@ -16,6 +17,9 @@ pub use shim::{
     CgroupPlacement, ContainerReport, CreatePod, ExecExit, ExecRequest, GivenFds, LaunchShim, NamespaceChoice,
     NamespacePlan, PidPlan, PodCreated, ProcessEnd, Shim, ShimEvent, ShimState, Shims, StartContainer, StartFailure,
     Started,
+};
+pub use statistics::{
+    ContainerReading, ContainerSubject, LayerCount, ReadReply, ReadRequest, SandboxReading, SandboxSubject, Statistics,
 };
 
 /// A failure behind one of these traits.

@@ -33,6 +33,7 @@ use crate::model::{NamespaceMode, NetworkStatus, SandboxConfig, SandboxSnapshot,
 use crate::ports::{NetworkKind, ProcessEnd, Shim};
 use crate::record;
 use crate::shared::{SandboxKey, Shared, blocking};
+use crate::stats::Rate;
 use crate::util::lock;
 
 pub(crate) use operations::{remove, run, stop};
@@ -116,6 +117,8 @@ pub(crate) struct Sandbox {
     making: OnceLock<Making>,
     /// See [`Sandbox::history`].
     history: Mutex<()>,
+    /// CPU time of its cgroup of late.
+    pub(crate) rate: Rate,
 }
 
 impl Sandbox {
@@ -149,6 +152,7 @@ impl Sandbox {
             record_gone: tokio::sync::Mutex::new(false),
             making: OnceLock::new(),
             history: Mutex::new(()),
+            rate: Rate::default(),
         }
     }
 

@@ -8,6 +8,7 @@ mod records;
 mod sandboxes;
 mod sessions;
 mod speed;
+mod stats;
 
 use std::path::Path;
 

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::host::{Node, features};
-use crate::ports::{CgroupDriver, PodNetworks, ShimLauncher, StoredImages};
+use crate::ports::{CgroupDriver, HostStatistics, PodNetworks, ShimLauncher, StoredImages};
 use crate::{admin, listener, serve, settings};
 
 /// Where the shim is installed if it is not beside the daemon.
@@ -35,11 +35,13 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let networks = Networks::new(settings::networks(&config)).context("cannot open the pod networks")?;
     let shim = shim_binary(&config)?;
     let launcher = Launcher::new(&shim, &config.state).context("cannot prepare the shim")?.with_open_files(open_files);
+    let statistics = HostStatistics::new(driver.hierarchy(), networks.clone(), config.root.join("containers"));
     let ports = Ports {
         network: Arc::new(PodNetworks(networks.clone())),
         images: Arc::new(StoredImages(images.clone())),
         shims: Arc::new(ShimLauncher::new(launcher, driver.clone())),
         cgroups: driver.cgroups(),
+        statistics: Arc::new(statistics),
     };
     let engine = Engine::new(settings::engine(&config), ports);
     recover(&engine, &networks, &images).await?;

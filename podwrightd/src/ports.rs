@@ -6,6 +6,7 @@ mod images;
 mod network;
 mod shim;
 mod shims;
+mod statistics;
 mod systemd;
 
 pub(crate) use cgroupfs::Cgroupfs;
@@ -13,6 +14,7 @@ pub(crate) use driver::CgroupDriver;
 pub(crate) use images::StoredImages;
 pub(crate) use network::PodNetworks;
 pub(crate) use shims::ShimLauncher;
+pub(crate) use statistics::HostStatistics;
 pub(crate) use systemd::SystemdCgroups;
 
 /// An error and all that it comes from, on one line. The engine passes texts on, not errors.

@@ -29,6 +29,10 @@ impl Cgroupfs {
         Ok(Self { hierarchy })
     }
 
+    pub(crate) fn hierarchy(&self) -> &Hierarchy {
+        &self.hierarchy
+    }
+
     /// Removes it again if no pod is left in it, at the end of the daemon. The kernel keeps one that is not empty.
     pub(crate) fn close(&self) {
         let Ok(own) = self.hierarchy.cgroup(OWN) else { return };

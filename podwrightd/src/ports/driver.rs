@@ -58,6 +58,14 @@ impl CgroupDriver {
         }
     }
 
+    /// The cgroups of this host.
+    pub(crate) fn hierarchy(&self) -> Hierarchy {
+        match self {
+            Self::Cgroupfs(driver) => driver.hierarchy().clone(),
+            Self::Systemd(driver) => driver.hierarchy().clone(),
+        }
+    }
+
     /// For the engine.
     pub(crate) fn cgroups(&self) -> Arc<dyn Cgroups> {
         match self {

@@ -28,6 +28,10 @@ impl SystemdCgroups {
         Self { systemd: Systemd::default(), hierarchy }
     }
 
+    pub(crate) fn hierarchy(&self) -> &Hierarchy {
+        &self.hierarchy
+    }
+
     /// Puts a waiting process into a scope with the limits of an OCI specification (JSON).
     pub(super) async fn place_limited(&self, path: &str, pid: i32, spec: &str) -> Result<(), PortError> {
         let spec: Value = serde_json::from_str(spec).unwrap_or_default();

@@ -6,11 +6,13 @@ mod image;
 mod info;
 mod resources;
 mod sandbox;
+mod stats;
 
 pub(crate) use container::{container_item, container_status};
 pub(crate) use image::{image, image_info};
 pub(crate) use info::{container_info, sandbox_info};
 pub(crate) use sandbox::{sandbox_item, sandbox_status};
+pub(crate) use stats::{container_stats, sandbox_stats};
 
 use podwright_cri_api::v1;
 use podwright_podsandbox::model::{IdMapping, NamespaceMode};

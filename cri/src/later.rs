@@ -4,9 +4,6 @@ use tonic::Status;
 
 use crate::status;
 
-/// The stream of an RPC that is not served.
-pub(crate) type Nothing<T> = tokio_stream::Empty<Result<T, Status>>;
-
 /// The answer of an RPC that is not served.
 pub(crate) async fn not_yet<T>(rpc: &'static str) -> Result<T, Status> {
     Err(status::unimplemented(rpc))

@@ -13,6 +13,7 @@ mod host;
 mod image;
 mod later;
 mod lookup;
+mod metrics;
 mod observe;
 mod runtime;
 mod service;

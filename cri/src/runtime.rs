@@ -4,6 +4,7 @@ mod containers;
 mod events;
 mod node;
 mod sandboxes;
+mod stats;
 mod streams;
 
 use podwright_cri_api::v1;
@@ -11,7 +12,7 @@ use podwright_cri_api::v1::runtime_service_server::RuntimeService;
 use tonic::{Request, Response, Status};
 
 use crate::chunks::Messages;
-use crate::later::{Nothing, not_yet};
+use crate::later::not_yet;
 use crate::observe::{About, Weight, rpc};
 use crate::service::Cri;
 
@@ -19,9 +20,9 @@ use crate::service::Cri;
 impl RuntimeService for Cri {
     type StreamPodSandboxesStream = Messages<v1::StreamPodSandboxesResponse>;
     type StreamContainersStream = Messages<v1::StreamContainersResponse>;
-    type StreamContainerStatsStream = Nothing<v1::StreamContainerStatsResponse>;
-    type StreamPodSandboxStatsStream = Nothing<v1::StreamPodSandboxStatsResponse>;
-    type StreamPodSandboxMetricsStream = Nothing<v1::StreamPodSandboxMetricsResponse>;
+    type StreamContainerStatsStream = Messages<v1::StreamContainerStatsResponse>;
+    type StreamPodSandboxStatsStream = Messages<v1::StreamPodSandboxStatsResponse>;
+    type StreamPodSandboxMetricsStream = Messages<v1::StreamPodSandboxMetricsResponse>;
     type GetContainerEventsStream = Messages<v1::ContainerEventResponse>;
 
     async fn version(&self, _request: Request<v1::VersionRequest>) -> Result<Response<v1::VersionResponse>, Status> {
@@ -269,30 +270,43 @@ impl RuntimeService for Cri {
 
     async fn container_stats(
         &self,
-        _request: Request<v1::ContainerStatsRequest>,
+        request: Request<v1::ContainerStatsRequest>,
     ) -> Result<Response<v1::ContainerStatsResponse>, Status> {
-        rpc("ContainerStats", Weight::Polling, About::default(), not_yet("ContainerStats")).await
+        let request = request.into_inner();
+        let id = request.container_id.clone();
+        rpc(
+            "ContainerStats",
+            Weight::Polling,
+            About { container: &id, ..About::default() },
+            stats::container(self, request),
+        )
+        .await
     }
 
     async fn list_container_stats(
         &self,
-        _request: Request<v1::ListContainerStatsRequest>,
+        request: Request<v1::ListContainerStatsRequest>,
     ) -> Result<Response<v1::ListContainerStatsResponse>, Status> {
-        rpc("ListContainerStats", Weight::Polling, About::default(), not_yet("ListContainerStats")).await
+        let request = request.into_inner();
+        rpc("ListContainerStats", Weight::Polling, About::default(), stats::list_containers(self, request)).await
     }
 
     async fn pod_sandbox_stats(
         &self,
-        _request: Request<v1::PodSandboxStatsRequest>,
+        request: Request<v1::PodSandboxStatsRequest>,
     ) -> Result<Response<v1::PodSandboxStatsResponse>, Status> {
-        rpc("PodSandboxStats", Weight::Polling, About::default(), not_yet("PodSandboxStats")).await
+        let request = request.into_inner();
+        let id = request.pod_sandbox_id.clone();
+        rpc("PodSandboxStats", Weight::Polling, About { pod: &id, ..About::default() }, stats::sandbox(self, request))
+            .await
     }
 
     async fn list_pod_sandbox_stats(
         &self,
-        _request: Request<v1::ListPodSandboxStatsRequest>,
+        request: Request<v1::ListPodSandboxStatsRequest>,
     ) -> Result<Response<v1::ListPodSandboxStatsResponse>, Status> {
-        rpc("ListPodSandboxStats", Weight::Polling, About::default(), not_yet("ListPodSandboxStats")).await
+        let request = request.into_inner();
+        rpc("ListPodSandboxStats", Weight::Polling, About::default(), stats::list_sandboxes(self, request)).await
     }
 
     async fn checkpoint_container(
@@ -320,14 +334,14 @@ impl RuntimeService for Cri {
         &self,
         _request: Request<v1::ListMetricDescriptorsRequest>,
     ) -> Result<Response<v1::ListMetricDescriptorsResponse>, Status> {
-        rpc("ListMetricDescriptors", Weight::Polling, About::default(), not_yet("ListMetricDescriptors")).await
+        rpc("ListMetricDescriptors", Weight::Polling, About::default(), stats::descriptors()).await
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
         _request: Request<v1::ListPodSandboxMetricsRequest>,
     ) -> Result<Response<v1::ListPodSandboxMetricsResponse>, Status> {
-        rpc("ListPodSandboxMetrics", Weight::Polling, About::default(), not_yet("ListPodSandboxMetrics")).await
+        rpc("ListPodSandboxMetrics", Weight::Polling, About::default(), stats::list_metrics(self)).await
     }
 
     async fn stream_pod_sandboxes(
@@ -348,23 +362,25 @@ impl RuntimeService for Cri {
 
     async fn stream_container_stats(
         &self,
-        _request: Request<v1::StreamContainerStatsRequest>,
+        request: Request<v1::StreamContainerStatsRequest>,
     ) -> Result<Response<Self::StreamContainerStatsStream>, Status> {
-        rpc("StreamContainerStats", Weight::Polling, About::default(), not_yet("StreamContainerStats")).await
+        let request = request.into_inner();
+        rpc("StreamContainerStats", Weight::Polling, About::default(), stats::stream_containers(self, request)).await
     }
 
     async fn stream_pod_sandbox_stats(
         &self,
-        _request: Request<v1::StreamPodSandboxStatsRequest>,
+        request: Request<v1::StreamPodSandboxStatsRequest>,
     ) -> Result<Response<Self::StreamPodSandboxStatsStream>, Status> {
-        rpc("StreamPodSandboxStats", Weight::Polling, About::default(), not_yet("StreamPodSandboxStats")).await
+        let request = request.into_inner();
+        rpc("StreamPodSandboxStats", Weight::Polling, About::default(), stats::stream_sandboxes(self, request)).await
     }
 
     async fn stream_pod_sandbox_metrics(
         &self,
         _request: Request<v1::StreamPodSandboxMetricsRequest>,
     ) -> Result<Response<Self::StreamPodSandboxMetricsStream>, Status> {
-        rpc("StreamPodSandboxMetrics", Weight::Polling, About::default(), not_yet("StreamPodSandboxMetrics")).await
+        rpc("StreamPodSandboxMetrics", Weight::Polling, About::default(), stats::stream_metrics(self)).await
     }
 
     async fn get_container_events(

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+mod stats;
 mod streams;
 mod support;
 
@@ -232,24 +233,9 @@ async fn what_comes_later_is_unimplemented_and_says_its_name() {
     let front = Front::start().await;
     let mut r = front.runtime();
     let later = [
-        ("ContainerStats", r.container_stats(v1::ContainerStatsRequest::default()).await.map(drop)),
-        ("ListContainerStats", r.list_container_stats(v1::ListContainerStatsRequest::default()).await.map(drop)),
-        ("PodSandboxStats", r.pod_sandbox_stats(v1::PodSandboxStatsRequest::default()).await.map(drop)),
-        ("ListPodSandboxStats", r.list_pod_sandbox_stats(v1::ListPodSandboxStatsRequest::default()).await.map(drop)),
         ("CheckpointContainer", r.checkpoint_container(v1::CheckpointContainerRequest::default()).await.map(drop)),
         ("CheckpointPod", r.checkpoint_pod(v1::CheckpointPodRequest::default()).await.map(drop)),
         ("RestorePod", r.restore_pod(v1::RestorePodRequest::default()).await.map(drop)),
-        ("ListMetricDescriptors", r.list_metric_descriptors(v1::ListMetricDescriptorsRequest {}).await.map(drop)),
-        ("ListPodSandboxMetrics", r.list_pod_sandbox_metrics(v1::ListPodSandboxMetricsRequest {}).await.map(drop)),
-        ("StreamContainerStats", r.stream_container_stats(v1::StreamContainerStatsRequest::default()).await.map(drop)),
-        (
-            "StreamPodSandboxStats",
-            r.stream_pod_sandbox_stats(v1::StreamPodSandboxStatsRequest::default()).await.map(drop),
-        ),
-        (
-            "StreamPodSandboxMetrics",
-            r.stream_pod_sandbox_metrics(v1::StreamPodSandboxMetricsRequest {}).await.map(drop),
-        ),
     ];
     for (rpc, answer) in later {
         let status = answer.unwrap_err();

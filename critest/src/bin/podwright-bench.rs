@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use podwright_cri_api::v1::{ListContainerStatsRequest, ListPodSandboxMetricsRequest, ListPodSandboxStatsRequest};
 use podwright_critest::{Cri, Pod, container};
 use podwright_testutil::image::{Compression, Format, ImageBuilder, LayerBuilder};
 use podwright_testutil::{Daemon, Registry, TestHost, base};
@@ -18,6 +19,8 @@ use tokio::task::JoinSet;
 
 const PARALLEL: usize = 16;
 const LAYERS: usize = 6;
+/// Reads of usage.
+const READS: usize = 50;
 const PULL_BYTES: usize = 200 << 20;
 
 #[derive(Parser)]
@@ -181,7 +184,30 @@ async fn memory(daemon: &Daemon, cri: &mut Cri, image: &str, pods: usize) -> Res
     println!("\n{pods} idle pods of one container each");
     println!("{:<34} {:>8.1} KiB PSS per pod", "shims and log writers", as_f64(usize::try_from(shims)?) / as_f64(pods));
     println!("{:<34} {:>8.1} MiB PSS", "daemon", as_f64(usize::try_from(pss_kib(pid))?) / 1024.0);
+    usage(cri).await?;
     remove_pods(cri, made).await
+}
+
+/// Reads of what all these pods use, each right after the other.
+async fn usage(cri: &mut Cri) -> Result<()> {
+    let names = ["ListContainerStats", "ListPodSandboxStats", "ListPodSandboxMetrics"];
+    let mut all = names.map(|name| Times { name, taken: Vec::with_capacity(READS) });
+    for _ in 0..READS {
+        let start = Instant::now();
+        cri.runtime.list_container_stats(ListContainerStatsRequest::default()).await.context("ListContainerStats")?;
+        let containers = start.elapsed();
+        cri.runtime
+            .list_pod_sandbox_stats(ListPodSandboxStatsRequest::default())
+            .await
+            .context("ListPodSandboxStats")?;
+        let sandboxes = start.elapsed();
+        let request = ListPodSandboxMetricsRequest {};
+        cri.runtime.list_pod_sandbox_metrics(request).await.context("ListPodSandboxMetrics")?;
+        let taken = [containers, sandboxes - containers, start.elapsed() - sandboxes];
+        all.iter_mut().zip(taken).for_each(|(times, taken)| times.taken.push(taken));
+    }
+    all.into_iter().for_each(Times::print);
+    Ok(())
 }
 
 /// All processes that run the shim's code, the forks that write logs included.

@@ -14,6 +14,7 @@ use podwright_shim_api::{
 };
 use podwright_types::SandboxId;
 use prost::Message;
+use rustix::io::Errno;
 use rustix::net::SocketFlags;
 
 use crate::child::{self, Ended};
@@ -70,6 +71,8 @@ pub(crate) struct Server {
     signals: SignalFd,
     connections: Vec<Connection>,
     last_serial: u32,
+    /// Given up for a moment when no descriptor is left, so that a connection can be taken and refused.
+    spare: Option<OwnedFd>,
     /// A large document was dropped.
     pub(crate) heap_is_dirty: bool,
 }
@@ -99,6 +102,7 @@ impl Server {
             signals,
             connections: Vec::new(),
             last_serial: 0,
+            spare: spare(),
             heap_is_dirty: true,
         })
     }
@@ -143,8 +147,12 @@ impl Server {
 
     /// Takes a connection. The socket's directory keeps others out already; whoever else got there is refused.
     fn accept(&mut self) {
-        let Ok(socket) = rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) else {
-            return;
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = match rustix::net::accept_with(&self.listener, flags) {
+            Ok(socket) => socket,
+            // Left waiting, it would wake the loop again and again.
+            Err(Errno::MFILE | Errno::NFILE) => return self.refuse_one(),
+            Err(_) => return,
         };
         let ours = rustix::process::geteuid();
         let trusted =
@@ -156,6 +164,12 @@ impl Server {
         if self.poller.add(&socket, Token::Connection(serial)).is_ok() {
             self.connections.push(Connection::new(serial, socket));
         }
+    }
+
+    fn refuse_one(&mut self) {
+        self.spare = None;
+        drop(rustix::net::accept(&self.listener));
+        self.spare = spare();
     }
 
     fn serve(&mut self, serial: u32) {
@@ -348,4 +362,8 @@ impl Server {
     pub(crate) fn forget(&self, fd: impl AsFd) {
         self.poller.remove(fd);
     }
+}
+
+fn spare() -> Option<OwnedFd> {
+    rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).ok()
 }

@@ -198,3 +198,23 @@ async fn root_a_shim_that_can_not_begin_says_why() {
     assert!(!world.launcher.socket_path(&other).exists());
     world.finish().await;
 }
+
+#[tokio::test]
+async fn root_a_shim_without_free_descriptors_refuses_and_goes_on() {
+    let mut world = World::with_pod().await;
+    let shim = world.client.hello().pid;
+    let open: Vec<u64> = std::fs::read_dir(format!("/proc/{shim}/fd"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
+        .collect();
+    let free = (0..).find(|number| !open.contains(number)).unwrap();
+    let pid = rustix::process::Pid::from_raw(shim);
+    let limit = |current| rustix::process::Rlimit { current: Some(current), maximum: Some(1024) };
+    let before = rustix::process::prlimit(pid, rustix::process::Resource::Nofile, limit(free)).unwrap();
+    let refused = Client::connect(&world.launcher.socket_path(&world.sandbox)).await.map(drop).unwrap_err();
+    assert!(!matches!(refused, ClientError::TimedOut { .. }), "{refused}");
+    rustix::process::prlimit(pid, rustix::process::Resource::Nofile, before).unwrap();
+    world.run("c", "exit 3").await;
+    assert_eq!(world.end_of("c").await.code, 3);
+    world.finish().await;
+}

@@ -17,6 +17,8 @@ use crate::{Call, Event, MAX_PACKET_BYTES, Packet, Reply, Request, socket};
 
 /// Calls under way at once on one connection; more wait.
 const MAX_CALLS: usize = 128;
+/// Calls that end something, or let it go on; they do not wait behind what they end.
+const MAX_URGENT_CALLS: usize = 64;
 /// Packets that may come for one call: `Placing` and the answer.
 const PACKETS_PER_CALL: usize = 2;
 
@@ -48,6 +50,7 @@ pub(super) struct Connection {
     reader: JoinHandle<()>,
     next_id: AtomicU64,
     calls: Semaphore,
+    urgent_calls: Semaphore,
 }
 
 impl std::fmt::Debug for Connection {
@@ -102,7 +105,8 @@ impl Connection {
         let socket = AsyncFd::new(socket).map_err(io_error)?;
         let shared = Arc::new(Shared { socket, waiting: Mutex::default(), ended: watch::Sender::new(None) });
         let reader = tokio::spawn(read_all(Arc::clone(&shared), events));
-        Ok(Self { shared, reader, next_id: AtomicU64::new(1), calls: Semaphore::new(MAX_CALLS) })
+        let (calls, urgent_calls) = (Semaphore::new(MAX_CALLS), Semaphore::new(MAX_URGENT_CALLS));
+        Ok(Self { shared, reader, next_id: AtomicU64::new(1), calls, urgent_calls })
     }
 
     /// Sends a request and awaits its one answer.
@@ -120,7 +124,8 @@ impl Connection {
     /// Sends a request.
     pub(super) async fn begin(&self, call: Call, fds: &[BorrowedFd<'_>]) -> Result<PendingCall<'_>, ClientError> {
         let operation = call.name();
-        let permit = self.calls.acquire().await.map_err(|_| gone(operation, &self.shared))?;
+        let places = if ends_something(&call) { &self.urgent_calls } else { &self.calls };
+        let permit = places.acquire().await.map_err(|_| gone(operation, &self.shared))?;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, answers) = mpsc::channel(PACKETS_PER_CALL);
         self.shared.waiting().insert(id, sender);
@@ -153,6 +158,23 @@ impl Connection {
                 return result;
             }
         }
+    }
+}
+
+fn ends_something(call: &Call) -> bool {
+    match call {
+        Call::SignalContainer(_) | Call::KillExec(_) | Call::Shutdown(_) | Call::Release(_) => true,
+        Call::Hello(_)
+        | Call::GetState(_)
+        | Call::CreatePod(_)
+        | Call::StartContainer(_)
+        | Call::Exec(_)
+        | Call::ReopenLog(_)
+        | Call::DeleteContainer(_)
+        | Call::Resize(_)
+        | Call::CloseStdin(_)
+        | Call::Attach(_)
+        | Call::UpdateContainer(_) => false,
     }
 }
 

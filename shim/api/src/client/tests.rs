@@ -48,6 +48,26 @@ fn polite(answer: impl Fn(u64, Call) -> Option<Vec<Vec<u8>>> + Send + 'static) -
 }
 
 #[tokio::test]
+async fn a_kill_does_not_wait_behind_calls_that_hang() {
+    let socket = polite(|id, call| match call {
+        Call::KillExec(_) => Some(vec![packet(id, Reply::Done(Done {}))]),
+        _ => Some(Vec::new()),
+    });
+    let (client, _events) = Client::over(socket).await.unwrap();
+    let hanging: Vec<_> = (0..500)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.reopen_log("c").await })
+        })
+        .collect();
+    // They take all places at their first turn.
+    tokio::task::yield_now().await;
+    let killed = tokio::time::timeout(QUICK_DEADLINE / 2, client.kill_exec("c", "e"));
+    killed.await.expect("no place for a kill").unwrap();
+    hanging.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
 async fn a_failure_is_told_as_it_is() {
     let failure = Failure { errno: 2, ..Failure::new(FailureKind::NotFound, "signal", "c", "not here") };
     let told = failure.clone();

@@ -16,7 +16,8 @@ use crate::failpoints::FailPoints;
 use crate::filter::{ContainerFilter, ContainerStateKind, SandboxFilter, has_labels};
 use crate::ladder::Climb;
 use crate::model::{
-    ContainerConfig, ContainerSnapshot, ContainerStats, Resources, SandboxConfig, SandboxSnapshot, SandboxStats,
+    ContainerConfig, ContainerSnapshot, ContainerStats, PodLimits, Resources, SandboxConfig, SandboxSnapshot,
+    SandboxStats,
 };
 use crate::recover;
 use crate::sandbox::{self, Sandbox};
@@ -304,6 +305,15 @@ impl Engine {
     /// `FailedPrecondition` if it has ended; see [`EngineError`].
     pub async fn update_container(&self, id: &ContainerId, resources: Resources) -> Result<(), EngineError> {
         container::update::update(self.find_container(id)?, resources).await
+    }
+
+    /// Takes the limits of a pod as a whole. They are written to the pod's cgroup where that is our own; a cgroup that the caller
+    /// named is the caller's, who writes it in its own order. Zero, empty and absent mean unchanged.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` if the sandbox is not ready; see [`EngineError`].
+    pub async fn update_sandbox(&self, id: &SandboxId, limits: PodLimits) -> Result<(), EngineError> {
+        sandbox::limits::update(self.find_sandbox(id)?, limits).await
     }
 
     /// All changes from now on, each pod's in their order. A listener that lags behind by more than [`EVENTS_KEPT`] misses some

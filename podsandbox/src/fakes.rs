@@ -279,6 +279,10 @@ impl Cgroups for World {
         Ok(())
     }
 
+    async fn limit_pod_parent(&self, pod_parent: &str, resources: &str) -> Result<(), PortError> {
+        self.call("cgroups.limit_pod_parent", &format!("{pod_parent} {resources}"))
+    }
+
     async fn place(&self, _: &str, _: i32) -> Result<(), PortError> {
         Ok(())
     }

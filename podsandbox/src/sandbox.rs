@@ -10,6 +10,7 @@
 
 mod files;
 pub(crate) mod forward;
+pub(crate) mod limits;
 mod operations;
 mod pin;
 mod steps;
@@ -29,7 +30,7 @@ use crate::error::EngineError;
 use crate::events::{Change, PodSnapshot, Subject};
 use crate::failpoints::FailPoints;
 use crate::ladder::{Climb, Goal, Outcome, Progress, Step};
-use crate::model::{NamespaceMode, NetworkStatus, SandboxConfig, SandboxSnapshot, SandboxState};
+use crate::model::{NamespaceMode, NetworkStatus, PodLimits, SandboxConfig, SandboxSnapshot, SandboxState};
 use crate::ports::{NetworkKind, ProcessEnd, Shim};
 use crate::record;
 use crate::shared::{SandboxKey, Shared, blocking};
@@ -62,6 +63,7 @@ impl SandboxRecord {
             network_kind: None,
             network: NetworkStatus::default(),
             cgroup_parent: String::new(),
+            limits: None,
         };
         Self { id, boot_id, created_at_nanos: crate::util::now_nanos(), config, durable }
     }
@@ -82,6 +84,9 @@ pub(crate) struct Durable {
     pub(crate) network: NetworkStatus,
     /// Cgroup of the pod; empty before that was chosen.
     pub(crate) cgroup_parent: String,
+    /// Limits that were told after it was made.
+    #[serde(default)]
+    pub(crate) limits: Option<Arc<PodLimits>>,
 }
 
 /// The part of a sandbox that changes.
@@ -209,6 +214,7 @@ impl Sandbox {
             netns_path: pinned.then(|| self.shared.pin_path(&self.id)),
             pid: live.pause_pid.unwrap_or(live.shim_pid),
             message: durable.message.clone(),
+            limits: durable.limits.clone(),
         }
     }
 

@@ -112,6 +112,7 @@ fn sandbox_snapshot(network: NamespaceMode) -> SandboxSnapshot {
         netns_path: Some("/run/netns/x".into()),
         pid: 7,
         message: String::new(),
+        limits: None,
     }
 }
 

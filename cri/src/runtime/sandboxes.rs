@@ -1,7 +1,7 @@
 //! Sandboxes: RunPodSandbox, StopPodSandbox, RemovePodSandbox, PodSandboxStatus, ListPodSandbox, UpdatePodSandboxResources.
 
 use podwright_cri_api::v1;
-use podwright_podsandbox::model::SandboxSnapshot;
+use podwright_podsandbox::model::{PodLimits, SandboxSnapshot};
 use podwright_podsandbox::{EngineError, PodSnapshot};
 use tonic::Status;
 
@@ -102,14 +102,15 @@ fn found(cri: &Cri, filter: Option<v1::PodSandboxFilter>) -> Result<Vec<SandboxS
     Ok(found)
 }
 
-/// Kubelet tells the sum of the limits before it writes the pod's cgroup itself. The cgroup is the kubelet's, so there is
-/// nothing to write; an error would refuse the resize.
+/// Kubelet tells the sum of the limits before it writes the pod's cgroup itself; an error would refuse the resize.
 pub(super) async fn update_resources(
     cri: &Cri,
     request: v1::UpdatePodSandboxResourcesRequest,
 ) -> Result<v1::UpdatePodSandboxResourcesResponse, Status> {
-    lookup::known_sandbox(&cri.engine, "pod_sandbox_id", request.pod_sandbox_id)?;
-    request.overhead.map(convert::changed_resources).transpose().within("overhead")?;
-    request.resources.map(convert::changed_resources).transpose().within("resources")?;
+    let sandbox = lookup::known_sandbox(&cri.engine, "pod_sandbox_id", request.pod_sandbox_id)?;
+    let overhead = request.overhead.map(convert::changed_resources).transpose().within("overhead")?;
+    let containers = request.resources.map(convert::changed_resources).transpose().within("resources")?;
+    let limits = PodLimits { overhead: overhead.unwrap_or_default(), containers: containers.unwrap_or_default() };
+    cri.engine.update_sandbox(&sandbox.id, limits).await.map_err(|e| from_engine(&e))?;
     Ok(v1::UpdatePodSandboxResourcesResponse {})
 }

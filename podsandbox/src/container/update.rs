@@ -17,12 +17,14 @@ pub(crate) fn merge(now: &Resources, asked: &Resources) -> Resources {
     hugepage_limits.extend(asked.hugepage_limits.clone());
     let mut unified = now.unified.clone();
     unified.extend(asked.unified.clone());
+    let memory_limit_bytes = asked.memory_limit_bytes.filter(|v| *v != 0);
+    let memory_swap_limit_bytes = asked.memory_swap_limit_bytes.filter(|v| *v != 0);
     Resources {
         cpu_period_micros: asked.cpu_period_micros.filter(|v| *v != 0).or(now.cpu_period_micros),
         cpu_quota_micros: asked.cpu_quota_micros.filter(|v| *v != 0).or(now.cpu_quota_micros),
         cpu_shares: asked.cpu_shares.filter(|v| *v != 0).or(now.cpu_shares),
-        memory_limit_bytes: asked.memory_limit_bytes.filter(|v| *v != 0).or(now.memory_limit_bytes),
-        memory_swap_limit_bytes: asked.memory_swap_limit_bytes.filter(|v| *v != 0).or(now.memory_swap_limit_bytes),
+        memory_limit_bytes: memory_limit_bytes.or(now.memory_limit_bytes),
+        memory_swap_limit_bytes: memory_swap_limit_bytes.or_else(|| same_swap(now, memory_limit_bytes)),
         // The processes that run keep theirs.
         oom_score_adj: now.oom_score_adj,
         cpuset_cpus: text(&now.cpuset_cpus, &asked.cpuset_cpus),
@@ -30,6 +32,41 @@ pub(crate) fn merge(now: &Resources, asked: &Resources) -> Resources {
         hugepage_limits,
         unified,
         pids_limit: asked.pids_limit.filter(|v| *v != 0).or(now.pids_limit),
+    }
+}
+
+/// The total of memory and swap when only the memory changes: the part for swap stays as large as it is.
+fn same_swap(now: &Resources, memory: Option<i64>) -> Option<i64> {
+    match (memory, now.memory_limit_bytes, now.memory_swap_limit_bytes) {
+        (Some(memory), Some(before), Some(total)) if before > 0 && total > 0 && memory > 0 => {
+            Some(memory.saturating_add(total.saturating_sub(before).max(0)))
+        }
+        // Without a limit for memory there can be none for both together.
+        (Some(..=-1), _, Some(_)) => Some(-1),
+        (_, _, total) => total,
+    }
+}
+
+/// What is to be written: what was asked for, with the values that the kernel or systemd needs beside them to understand it.
+fn changes(merged: &Resources, asked: &Resources) -> Resources {
+    let mut changes = merge(&Resources::default(), asked);
+    if changes.memory_limit_bytes.is_some() || changes.memory_swap_limit_bytes.is_some() {
+        changes.memory_limit_bytes = merged.memory_limit_bytes;
+        changes.memory_swap_limit_bytes = merged.memory_swap_limit_bytes;
+    }
+    if changes.cpu_quota_micros.is_some() || changes.cpu_period_micros.is_some() {
+        changes.cpu_quota_micros = merged.cpu_quota_micros;
+        changes.cpu_period_micros = merged.cpu_period_micros;
+    }
+    changes
+}
+
+fn swap_holds_memory(merged: &Resources) -> Outcome {
+    match (merged.memory_limit_bytes, merged.memory_swap_limit_bytes) {
+        (Some(memory @ 1..), Some(total @ 1..)) if total < memory => Err(EngineError::Invalid(format!(
+            "memory and swap together of {total} bytes is less than the {memory} bytes of memory alone; raise it"
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -44,26 +81,27 @@ pub(crate) async fn update(container: Arc<Container>, asked: Resources) -> Outco
 }
 
 async fn apply(container: &Arc<Container>, asked: &Resources) -> Outcome {
-    let state = container.live().durable.state.clone();
+    let (state, now) = {
+        let live = container.live();
+        (live.durable.state.clone(), live.durable.resources.clone())
+    };
+    let merged = merge(&now, asked);
+    swap_holds_memory(&merged)?;
     match state {
         ContainerState::Created => {}
         ContainerState::Running { .. } => {
             let shim = container.sandbox.ready_shim("write its limits")?;
-            shim.update_container(&container.id, &spec::resources_json(&merge(&Resources::default(), asked))?).await?;
+            shim.update_container(&container.id, &spec::resources_json(&changes(&merged, asked))?).await?;
         }
         ContainerState::Exited { .. } | ContainerState::Unknown => {
             return Err(EngineError::FailedPrecondition("it has ended already; there is nothing to limit".into()));
         }
     }
-    remember(container, asked).await
+    remember(container, merged).await
 }
 
-async fn remember(container: &Arc<Container>, asked: &Resources) -> Outcome {
-    let (now, spec) = {
-        let live = container.live();
-        (live.durable.resources.clone(), live.spec.clone())
-    };
-    let merged = merge(&now, asked);
+async fn remember(container: &Arc<Container>, merged: Resources) -> Outcome {
+    let spec = container.live().spec.clone();
     let spec = spec::with_resources(&spec, &merged)?;
     let bytes = spec.clone();
     blocking("write the specification", &container.dir().join(SPECIFICATION_FILE), move |path| {
@@ -103,6 +141,45 @@ mod tests {
         };
         let zero = Resources { cpu_shares: Some(0), memory_limit_bytes: Some(0), ..Resources::default() };
         assert_eq!(merge(&now, &zero), now);
+    }
+
+    #[test]
+    fn swap_stays_as_large_when_memory_alone_changes() {
+        let limits = |memory, swap| Resources {
+            memory_limit_bytes: memory,
+            memory_swap_limit_bytes: swap,
+            ..Resources::default()
+        };
+        let swap_after = |now: Resources, memory| {
+            let merged = merge(&now, &limits(Some(memory), None));
+            swap_holds_memory(&merged).unwrap();
+            merged.memory_swap_limit_bytes
+        };
+        assert_eq!(swap_after(limits(Some(64), Some(96)), 128), Some(160));
+        assert_eq!(swap_after(limits(Some(64), Some(96)), 32), Some(64));
+        assert_eq!(swap_after(limits(Some(64), None), 128), None);
+        assert_eq!(swap_after(limits(Some(64), Some(-1)), 128), Some(-1));
+        assert_eq!(swap_after(limits(Some(64), Some(96)), -1), Some(-1));
+        let low = merge(&limits(Some(64), Some(96)), &limits(None, Some(32)));
+        assert!(matches!(swap_holds_memory(&low), Err(EngineError::Invalid(_))));
+    }
+
+    #[test]
+    fn what_is_written_has_what_belongs_together() {
+        let now = Resources {
+            cpu_period_micros: Some(50_000),
+            memory_limit_bytes: Some(64),
+            memory_swap_limit_bytes: Some(96),
+            cpu_shares: Some(5),
+            ..Resources::default()
+        };
+        let written = |asked: Resources| changes(&merge(&now, &asked), &asked);
+        let quota = written(Resources { cpu_quota_micros: Some(25_000), ..Resources::default() });
+        assert_eq!((quota.cpu_quota_micros, quota.cpu_period_micros), (Some(25_000), Some(50_000)));
+        assert_eq!((quota.memory_limit_bytes, quota.cpu_shares), (None, None));
+        let memory = written(Resources { memory_limit_bytes: Some(128), ..Resources::default() });
+        assert_eq!((memory.memory_limit_bytes, memory.memory_swap_limit_bytes), (Some(128), Some(160)));
+        assert_eq!(memory.cpu_period_micros, None);
     }
 
     #[test]

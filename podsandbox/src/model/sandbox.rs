@@ -137,6 +137,15 @@ pub enum SandboxState {
     NotReady,
 }
 
+/// Limits of a pod as a whole, as the caller told them last.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodLimits {
+    /// What the pod needs beside its containers.
+    pub overhead: Resources,
+    /// The sum of its containers' limits.
+    pub containers: Resources,
+}
+
 /// Addresses of a pod; the first is the primary one. Empty on the host's network.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkStatus {
@@ -163,4 +172,6 @@ pub struct SandboxSnapshot {
     pub pid: i32,
     /// Why it is not ready, where that is not its being stopped as asked; empty otherwise.
     pub message: String,
+    /// Limits that were told after it was made.
+    pub limits: Option<Arc<PodLimits>>,
 }

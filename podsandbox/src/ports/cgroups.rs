@@ -30,6 +30,9 @@ pub trait Cgroups: Send + Sync {
     /// Removes what `pod_parent` made, if it is our own and empty; absent is success.
     async fn remove_pod_parent(&self, pod_parent: &str) -> Result<(), PortError>;
 
+    /// Writes limits (OCI `linux.resources`, JSON) to what `pod_parent` made, if it is our own; another is left alone.
+    async fn limit_pod_parent(&self, pod_parent: &str, resources: &str) -> Result<(), PortError>;
+
     /// Makes a systemd scope around a process that waits (systemd driver); does nothing with cgroupfs.
     async fn place(&self, path: &str, pid: i32) -> Result<(), PortError>;
 }

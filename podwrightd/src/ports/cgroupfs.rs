@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use oci_spec::runtime::LinuxResources;
 use podwright_cgroups::{Error, Hierarchy};
 use podwright_podsandbox::ports::{Cgroups, PortError};
 use podwright_types::{ContainerId, SandboxId};
@@ -70,6 +71,11 @@ pub(crate) fn converted(error: &Error) -> PortError {
     }
 }
 
+/// Whether a pod's cgroup is one that we made.
+fn is_own(pod_parent: &str) -> bool {
+    pod_parent.strip_prefix(OWN).is_some_and(|rest| rest.starts_with('/'))
+}
+
 #[async_trait]
 impl Cgroups for Cgroupfs {
     fn pod_parent(&self, parent: &str, sandbox: &SandboxId) -> Result<String, PortError> {
@@ -97,11 +103,22 @@ impl Cgroups for Cgroupfs {
     }
 
     async fn remove_pod_parent(&self, pod_parent: &str) -> Result<(), PortError> {
-        if pod_parent.strip_prefix(OWN).is_none_or(|rest| !rest.starts_with('/')) {
+        if !is_own(pod_parent) {
             return Ok(());
         }
         let cgroup = self.hierarchy.cgroup(pod_parent).map_err(|error| converted(&error))?;
         blocking(move || cgroup.remove().map_err(|error| converted(&error))).await
+    }
+
+    async fn limit_pod_parent(&self, pod_parent: &str, resources: &str) -> Result<(), PortError> {
+        if !is_own(pod_parent) {
+            return Ok(());
+        }
+        let unreadable = |cause| PortError::Invalid(format!("limits of cgroup {pod_parent}: {cause}"));
+        let resources: LinuxResources = serde_json::from_str(resources).map_err(unreadable)?;
+        let cgroup = self.hierarchy.cgroup(pod_parent).map_err(|error| converted(&error))?;
+        let write = move || cgroup.create().and_then(|()| cgroup.update(&resources));
+        blocking(move || write().map_err(|error| converted(&error))).await
     }
 
     async fn place(&self, _path: &str, _pid: i32) -> Result<(), PortError> {

@@ -75,6 +75,7 @@ fn slice_and_unit(path: &str) -> Result<(String, String), PortError> {
 /// The limits that systemd has a property for.
 fn limits_of(resources: &Value) -> Resources {
     let signed = |pointer: &str| resources.pointer(pointer).and_then(Value::as_i64);
+    let text = |pointer: &str| resources.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     let unsigned = |pointer: &str| resources.pointer(pointer).and_then(Value::as_u64);
     Resources {
         memory_limit_bytes: signed("/memory/limit"),
@@ -83,8 +84,16 @@ fn limits_of(resources: &Value) -> Resources {
         cpu_quota_micros: signed("/cpu/quota"),
         cpu_period_micros: unsigned("/cpu/period"),
         pids_limit: signed("/pids/limit"),
+        cpuset_cpus: text("/cpu/cpus"),
+        cpuset_mems: text("/cpu/mems"),
         ..Resources::default()
     }
+}
+
+/// Whether a pod's slice is one that we made.
+fn is_own(pod_parent: &str) -> bool {
+    let own = pod_parent.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix('-'));
+    own.and_then(|rest| rest.strip_suffix(".slice")).is_some_and(|id| id.parse::<SandboxId>().is_ok())
 }
 
 fn own_slice(sandbox: &SandboxId) -> String {
@@ -130,11 +139,19 @@ impl Cgroups for SystemdCgroups {
     }
 
     async fn remove_pod_parent(&self, pod_parent: &str) -> Result<(), PortError> {
-        let own = pod_parent.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix('-'));
-        if own.and_then(|rest| rest.strip_suffix(".slice")).is_none_or(|id| id.parse::<SandboxId>().is_err()) {
+        if !is_own(pod_parent) {
             return Ok(());
         }
         self.systemd.stop_unit(pod_parent).await.map_err(|error| refused(&error))
+    }
+
+    async fn limit_pod_parent(&self, pod_parent: &str, resources: &str) -> Result<(), PortError> {
+        if !is_own(pod_parent) {
+            return Ok(());
+        }
+        let resources: Value = serde_json::from_str(resources).unwrap_or_default();
+        let limits = ScopeLimits::from(&limits_of(&resources));
+        self.systemd.update_scope(pod_parent, &limits).await.map_err(|error| refused(&error))
     }
 
     async fn place(&self, path: &str, pid: i32) -> Result<(), PortError> {

@@ -8,6 +8,8 @@ use zbus::zvariant::Value;
 const INFINITY: u64 = u64::MAX;
 /// The kernel's default period of a CPU quota.
 const DEFAULT_PERIOD_MICROS: u64 = 100_000;
+/// Highest number of a CPU or memory node: more than any kernel is built for.
+const HIGHEST_NUMBER: usize = 65_535;
 /// systemd rounds quotas to this.
 const QUOTA_GRAIN_MICROS: u64 = 10_000;
 
@@ -18,7 +20,10 @@ pub(crate) struct ScopeLimits {
     memory_swap_max_bytes: Option<u64>,
     cpu_weight: Option<u64>,
     cpu_quota_per_second_micros: Option<u64>,
+    cpu_quota_period_micros: Option<u64>,
     tasks_max: Option<u64>,
+    allowed_cpus: Option<Vec<u8>>,
+    allowed_memory_nodes: Option<Vec<u8>>,
 }
 
 impl From<&Resources> for ScopeLimits {
@@ -32,24 +37,48 @@ impl From<&Resources> for ScopeLimits {
             cpu_quota_per_second_micros: resources.cpu_quota_micros.filter(|quota| *quota != 0).map(|quota| {
                 per_second(quota, resources.cpu_period_micros.filter(|p| *p != 0).unwrap_or(DEFAULT_PERIOD_MICROS))
             }),
+            cpu_quota_period_micros: resources.cpu_period_micros.filter(|period| *period != 0),
             tasks_max: resources.pids_limit.filter(|limit| *limit > 0).map(bytes_or_infinity),
+            allowed_cpus: bit_mask(&resources.cpuset_cpus),
+            allowed_memory_nodes: bit_mask(&resources.cpuset_mems),
         }
     }
 }
 
 impl ScopeLimits {
     pub(super) fn properties(&self) -> Vec<(&'static str, Value<'static>)> {
-        [
+        let numbers = [
             ("MemoryMax", self.memory_max_bytes),
             ("MemorySwapMax", self.memory_swap_max_bytes),
             ("CPUWeight", self.cpu_weight),
             ("CPUQuotaPerSecUSec", self.cpu_quota_per_second_micros),
+            ("CPUQuotaPeriodUSec", self.cpu_quota_period_micros),
             ("TasksMax", self.tasks_max),
-        ]
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, Value::from(value?))))
-        .collect()
+        ];
+        let sets = [("AllowedCPUs", &self.allowed_cpus), ("AllowedMemoryNodes", &self.allowed_memory_nodes)];
+        let numbers = numbers.into_iter().filter_map(|(name, value)| Some((name, Value::from(value?))));
+        let sets = sets.into_iter().filter_map(|(name, value)| Some((name, Value::from(value.clone()?))));
+        numbers.chain(sets).collect()
     }
+}
+
+/// A list like `0-3,7` as bits, the lowest number first. `None` for an empty one, and for one that the kernel refused before.
+fn bit_mask(list: &str) -> Option<Vec<u8>> {
+    let mut mask = Vec::new();
+    for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        if last > HIGHEST_NUMBER {
+            return None;
+        }
+        for number in first..=last {
+            mask.resize(mask.len().max(number / 8 + 1), 0);
+            if let Some(byte) = mask.get_mut(number / 8) {
+                *byte |= 1 << (number % 8);
+            }
+        }
+    }
+    Some(mask).filter(|mask| !mask.is_empty())
 }
 
 fn bytes_or_infinity(value: i64) -> u64 {
@@ -85,6 +114,7 @@ mod tests {
             cpu_quota_micros: Some(25_000),
             cpu_period_micros: Some(50_000),
             pids_limit: Some(10),
+            cpuset_cpus: "0-2,9".into(),
             ..Resources::default()
         });
         let expected = ScopeLimits {
@@ -92,10 +122,13 @@ mod tests {
             memory_swap_max_bytes: Some(32 << 20),
             cpu_weight: Some(100),
             cpu_quota_per_second_micros: Some(500_000),
+            cpu_quota_period_micros: Some(50_000),
             tasks_max: Some(10),
+            allowed_cpus: Some(vec![0b111, 0b10]),
+            allowed_memory_nodes: None,
         };
         assert_eq!(limits, expected);
-        assert_eq!(limits.properties().len(), 5);
+        assert_eq!(limits.properties().len(), 7);
     }
 
     #[test]

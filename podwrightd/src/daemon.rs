@@ -14,7 +14,7 @@ use podwright_shim_api::launcher::Launcher;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::host::{Node, features};
+use crate::host::{Node, apparmor, features};
 use crate::ports::{CgroupDriver, HostStatistics, PodNetworks, ShimLauncher, StoredImages};
 use crate::{admin, listener, serve, settings};
 
@@ -46,6 +46,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let engine = Engine::new(settings::engine(&config), ports);
     recover(&engine, &networks, &images).await?;
 
+    apparmor::load_default().await;
     let user_namespaces = features::user_namespaces(&shim, &config.root).await;
     let node = Arc::new(Node::new(&config, driver.kind(), networks, user_namespaces));
     let (streaming, streams) = bind_streaming(&config).await?;

@@ -1,5 +1,6 @@
 //! What the CRI front end asks of the daemon: facts of the node, the network, usage of writable layers.
 
+pub(crate) mod apparmor;
 pub(crate) mod features;
 mod usage;
 

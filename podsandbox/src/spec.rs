@@ -36,6 +36,12 @@ pub(crate) struct Input {
     pub(crate) hostname: String,
 }
 
+impl Input {
+    fn selinux(&self) -> Result<labels::SelinuxLabels, EngineError> {
+        labels::selinux(&self.config.security, &self.sandbox_config.security, &self.sandbox)
+    }
+}
+
 /// Writes the specification, JSON. Looks at the host's devices and profiles.
 pub(crate) fn generate(input: &Input) -> Result<String, EngineError> {
     let security = &input.config.security;
@@ -71,7 +77,7 @@ fn linux(input: &Input) -> Result<Linux, EngineError> {
         .set_namespaces(Some(namespaces(&namespace_plan(&input.sandbox_config, config))))
         .set_masked_paths(paths(&security.masked_paths))
         .set_readonly_paths(paths(&security.readonly_paths))
-        .set_mount_label(labels::mount_label(security)?)
+        .set_mount_label(input.selinux()?.files)
         .set_rootfs_propagation(rootfs_propagation(config))
         .set_seccomp(None);
     if let Some(user) = &input.sandbox_config.namespaces.user {
@@ -156,6 +162,11 @@ fn namespaces(plan: &NamespacePlan) -> Vec<LinuxNamespace> {
         namespace
     })
     .collect()
+}
+
+/// The SELinux label of files that all containers of a pod share, if the host has SELinux.
+pub(crate) fn shared_label(pod: &SandboxConfig, sandbox: &SandboxId) -> Result<Option<String>, EngineError> {
+    labels::shared_files(&pod.security, sandbox)
 }
 
 /// The filter in force.

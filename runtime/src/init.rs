@@ -46,9 +46,11 @@ pub(crate) fn run(launch: Launch<'_>, process: &Process, socket: &OwnedFd) -> Re
     let cgroup_namespace = matches!(launch.namespaces.cgroup, Namespace::New);
     let mut mapper = Mapper::new(user.map(|user| (user.mappings, user.namespace)));
     let asked = launch.spec.mounts().as_deref().unwrap_or_default();
-    let way = Way { detached: launch.rootfs_method == RootfsMethod::Auto, own_cgroup_namespace: cgroup_namespace };
+    let label = linux.mount_label().as_deref().filter(|label| !label.is_empty());
+    let way =
+        Way { detached: launch.rootfs_method == RootfsMethod::Auto, own_cgroup_namespace: cgroup_namespace, label };
     let mut mounts = mounts::prepare(asked, &launch.given_mounts, way, &mut mapper)?;
-    let rootfs = rootfs::prepare(launch.rootfs, way.detached, user.as_ref())?;
+    let rootfs = rootfs::prepare(launch.rootfs, user.as_ref(), way)?;
     join_namespaces(&launch.namespaces)?;
     let mut has_devices = false;
     let (finish, rootfs) = match &user {

@@ -28,6 +28,7 @@ mod propagation;
 mod root;
 mod rootfs;
 pub mod seccomp;
+mod selinux;
 mod spawn;
 mod starting;
 mod streams;

@@ -20,6 +20,7 @@ use crate::options::{self, Options};
 use crate::propagation;
 use crate::root::{self, Root};
 use crate::rootfs::{self, Overlay};
+use crate::selinux;
 
 pub(crate) mod cgroup;
 mod layered;
@@ -32,6 +33,8 @@ pub(crate) struct Prepared<'a> {
     destination: &'a Path,
     options: Options,
     source: Source<'a>,
+    /// SELinux label for the root of a file system that takes no option for it.
+    root_label: Option<String>,
 }
 
 enum Source<'a> {
@@ -49,18 +52,20 @@ enum Source<'a> {
 
 /// What all mounts of a container have in common.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Way {
+pub(crate) struct Way<'a> {
     /// Overlays may be put together detached.
     pub(crate) detached: bool,
     /// It has a cgroup namespace of its own.
     pub(crate) own_cgroup_namespace: bool,
+    /// SELinux label of what is made for it.
+    pub(crate) label: Option<&'a str>,
 }
 
 /// Opens the sources of all mounts. May block for as long as a source does.
 pub(crate) fn prepare<'a>(
     mounts: &'a [Mount],
     given: &BTreeMap<PathBuf, BorrowedFd<'_>>,
-    way: Way,
+    way: Way<'_>,
     mapper: &mut Mapper<'_>,
 ) -> Result<Vec<Prepared<'a>>, Failure> {
     mounts.iter().map(|mount| prepare_one(mount, given, way, mapper)).collect()
@@ -81,7 +86,7 @@ pub(crate) fn put_together(mounts: &mut [Prepared<'_>]) -> Result<(), Failure> {
 fn prepare_one<'a>(
     mount: &'a Mount,
     given: &BTreeMap<PathBuf, BorrowedFd<'_>>,
-    way: Way,
+    way: Way<'_>,
     mapper: &mut Mapper<'_>,
 ) -> Result<Prepared<'a>, Failure> {
     let destination = mount.destination().as_path();
@@ -106,9 +111,10 @@ fn prepare_one<'a>(
         let reason = "only a bind mount and the overlay of an image can have id mappings";
         return Err(Failure::because("mount", destination.display(), reason));
     }
+    let mut root_label = None;
     let source = match options.bind {
         Some(recursive) => {
-            let tree = bind_source(mount, given, recursive, &options)?;
+            let tree = bind_source(mount, given, recursive, &options, way)?;
             if let Some(mappings) = mappings {
                 idmap::apply(&tree, mapper.namespace(&mappings)?, options.mapped == Some(true), destination)?;
             }
@@ -116,15 +122,19 @@ fn prepare_one<'a>(
         }
         None if kind == "overlay" => {
             let mapped_by = mappings.map(|mappings| mapper.owned(&mappings)).transpose()?;
-            layered_source(destination, &options, way.detached, mapped_by)?
+            layered_source(destination, &options, way, mapped_by)?
         }
         None if matches!(kind, "cgroup" | "cgroup2") => Source::Cgroup(cgroup::prepare(way.own_cgroup_namespace)?),
         None => {
             let name = mount.source().as_deref().and_then(Path::to_str).unwrap_or(kind).to_owned();
+            if let (Some(label), "tmpfs" | "devpts") = (way.label, kind) {
+                options.data.push(format!("context={label}"));
+            }
+            root_label = way.label.filter(|_| kind == "mqueue").map(str::to_owned);
             Source::New { kind, name }
         }
     };
-    Ok(Prepared { destination, options, source })
+    Ok(Prepared { destination, options, source, root_label })
 }
 
 /// The mappings of one mount. Both kinds or none, or somebody's files would be shown as somebody else's.
@@ -146,6 +156,7 @@ fn bind_source(
     given: &BTreeMap<PathBuf, BorrowedFd<'_>>,
     recursive: bool,
     options: &Options,
+    way: Way<'_>,
 ) -> Result<OwnedFd, Failure> {
     let destination = mount.destination();
     let source = mount.source().as_deref().ok_or_else(|| {
@@ -155,6 +166,7 @@ fn bind_source(
         Some(fd) => fd.try_clone_to_owned().step("use the given mount for", || destination.display())?,
         None => {
             options.propagation.map_or(Ok(()), |(wanted, _)| propagation::check(source, wanted))?;
+            way.label.filter(|_| options.relabel).map_or(Ok(()), |label| selinux::relabel(source, label))?;
             clone_tree(CWD, source, recursive).step("open the source of a mount,", || source.display())?
         }
     };
@@ -169,12 +181,12 @@ fn bind_source(
 fn layered_source(
     destination: &Path,
     options: &Options,
-    detached: bool,
+    way: Way<'_>,
     mapped_by: Option<OwnedFd>,
 ) -> Result<Source<'static>, Failure> {
     let directories = layered::directories(&options.data, destination)?;
     let overlay =
-        rootfs::prepare_readonly(directories, detached, mapped_by).map_err(|failure| placed(failure, destination))?;
+        rootfs::prepare_readonly(directories, mapped_by, way).map_err(|failure| placed(failure, destination))?;
     Ok(match overlay {
         rootfs::Prepared::Detached(tree) => {
             set_attributes(&tree, options, destination)?;
@@ -243,6 +255,7 @@ impl Prepared<'_> {
             Source::Overlay(_) => Err(Failure::because("mount", at.display(), "its directories were not put together")),
             Source::New { kind, name } => {
                 let mount = new_file_system(kind, &name, &self.options.data).map_err(|failure| placed(failure, at))?;
+                self.root_label.map_or(Ok(()), |label| selinux::label_root(&mount, &label, at))?;
                 attach_new(root, &mount, at, &self.options)
             }
             Source::Made(mount) => attach_new(root, &mount, at, &self.options),

@@ -46,6 +46,8 @@ pub(crate) struct Options {
     pub(crate) propagation: Option<(Propagation, bool)>,
     /// `idmap` (`false`) or `ridmap` (`true`).
     pub(crate) mapped: Option<bool>,
+    /// `z` or `Z`: the source gets the container's SELinux label.
+    pub(crate) relabel: bool,
     /// The rest.
     pub(crate) data: Vec<String>,
 }
@@ -72,6 +74,7 @@ impl Options {
                 "rbind" => self.bind = Some(true),
                 "idmap" => self.mapped = Some(false),
                 "ridmap" => self.mapped = Some(true),
+                "z" | "Z" => self.relabel = true,
                 "" | "defaults" | "async" | "rdefaults" => {}
                 other => self.data.push(other.to_owned()),
             }

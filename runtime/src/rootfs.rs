@@ -13,6 +13,7 @@ use rustix::mount::{
 
 use crate::error::{Failure, Step};
 use crate::launch::{MappedRoot, RootfsPlan, UserJoin};
+use crate::mounts::Way;
 use crate::options::Change;
 use crate::{idmap, kernel};
 
@@ -28,6 +29,8 @@ pub(crate) struct Overlay<'a> {
     detached: bool,
     /// User namespace whose mapping the layers get.
     mapped_by: Option<OwnedFd>,
+    /// SELinux label of all files that it shows.
+    label: Option<String>,
 }
 
 /// What became of a plan in the host's mount namespace.
@@ -42,8 +45,8 @@ pub(crate) enum Prepared<'a> {
 /// Makes the mount detached, or says that it has to wait.
 pub(crate) fn prepare<'a>(
     plan: &'a RootfsPlan,
-    detached: bool,
     user: Option<&UserJoin<'a>>,
+    way: Way<'_>,
 ) -> Result<Prepared<'a>, Failure> {
     let (layers, writable) = match plan {
         RootfsPlan::Directory(path) => return mapped(clone(path, true)?, true, user, path),
@@ -58,16 +61,24 @@ pub(crate) fn prepare<'a>(
     }
     let mapped_by = user.map(|user| user.namespace.try_clone_to_owned()).transpose();
     let mapped_by = mapped_by.step("keep", || "the pod's user namespace")?;
-    Overlay { layers: layers.into(), writable, mapped_by, detached: false }.prepare(detached)
+    Overlay { layers: layers.into(), writable, mapped_by, detached: false, label: way.label.map(str::to_owned) }
+        .prepare(way)
 }
 
 /// An overlay of at least two directories that nothing can write to, the topmost first.
 pub(crate) fn prepare_readonly(
     directories: Vec<PathBuf>,
-    detached: bool,
     mapped_by: Option<OwnedFd>,
+    way: Way<'_>,
 ) -> Result<Prepared<'static>, Failure> {
-    Overlay { layers: directories.into(), writable: None, mapped_by, detached: false }.prepare(detached)
+    Overlay {
+        layers: directories.into(),
+        writable: None,
+        mapped_by,
+        detached: false,
+        label: way.label.map(str::to_owned),
+    }
+    .prepare(way)
 }
 
 fn mapped<'a>(
@@ -112,9 +123,9 @@ fn make_writable(directory: &Path, root: Option<MappedRoot>) -> Result<(PathBuf,
 }
 
 impl<'a> Overlay<'a> {
-    fn prepare(mut self, detached: bool) -> Result<Prepared<'a>, Failure> {
+    fn prepare(mut self, way: Way<'_>) -> Result<Prepared<'a>, Failure> {
         // An older kernel takes `lowerdir+` until the very end, and complains then in its log.
-        self.detached = detached && kernel::is_at_least(6, 8);
+        self.detached = way.detached && kernel::is_at_least(6, 8);
         if !self.detached || self.mapped_by.is_some() {
             return Ok(Prepared::Later(self));
         }
@@ -135,6 +146,7 @@ impl<'a> Overlay<'a> {
             set("workdir", &short(work, &mut held)?).step("use", || work.display())?;
         }
         set("index", "off").step("set index=off of", what)?;
+        self.label.as_deref().map_or(Ok(()), |label| set("context", label)).step("label", what)?;
         fsconfig_create(&context).map_err(|errno| self.explain(errno, &context))?;
         fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).step("mount", what)
     }
@@ -181,6 +193,10 @@ impl<'a> Overlay<'a> {
         let mut options = format!("lowerdir={layers},index=off");
         if let Some((upper, work)) = &self.writable {
             options.push_str(&format!(",upperdir={},workdir={}", through(upper)?, through(work)?));
+        }
+        if let Some(label) = &self.label {
+            // Quoted, as a level has commas.
+            options.push_str(&format!(",context=\"{label}\""));
         }
         if options.len() > MAX_OPTIONS_BYTES {
             let reason = format!(

@@ -157,6 +157,7 @@ impl Server {
     fn make_pod(&mut self, request: CreatePod) -> Result<(), Failure> {
         let step = "make the namespaces of";
         let user = request.user.map(convert::id_mappings);
+        let label = request.mount_label.filter(|label| !label.is_empty());
         let root = user.as_ref().and_then(IdMappings::root);
         let plan = PodPlan {
             network: request.network,
@@ -167,7 +168,7 @@ impl Server {
         };
         self.pod.namespaces = podwright_runtime::make_namespaces(&plan)
             .map_err(|error| convert::error_failure(FailureKind::Setup, step, "the pod", &error))?;
-        self.pod.shm = request.shm.map(|shm| make_shared_memory(shm, root)).transpose()?;
+        self.pod.shm = request.shm.map(|shm| make_shared_memory(shm, root, label.as_deref())).transpose()?;
         if request.pid {
             self.begin_pause(&request.pause_cgroup.unwrap_or_default())?;
         }
@@ -307,10 +308,10 @@ impl Server {
     }
 }
 
-fn make_shared_memory(request: Shm, owner: Option<MappedRoot>) -> Result<SharedMemory, Failure> {
+fn make_shared_memory(request: Shm, owner: Option<MappedRoot>, label: Option<&str>) -> Result<SharedMemory, Failure> {
     let path = convert::absolute(request.path, "mount /dev/shm at")?;
     let failed = |error: rustix::io::Errno| Failure::of("mount a tmpfs for", "/dev/shm", &error.into());
-    let mount = new_tmpfs(request.bytes, owner).map_err(failed)?;
+    let mount = new_tmpfs(request.bytes, owner, label).map_err(failed)?;
     if podwright_sys::clone_tree(&mount, Path::new(""), false).is_ok() {
         return Ok(SharedMemory::Detached(path, mount));
     }
@@ -320,10 +321,13 @@ fn make_shared_memory(request: Shm, owner: Option<MappedRoot>) -> Result<SharedM
     Ok(SharedMemory::Attached(path))
 }
 
-fn new_tmpfs(bytes: u64, owner: Option<MappedRoot>) -> Result<OwnedFd, rustix::io::Errno> {
+fn new_tmpfs(bytes: u64, owner: Option<MappedRoot>, label: Option<&str>) -> Result<OwnedFd, rustix::io::Errno> {
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&context, "source", "shm")?;
     fsconfig_set_string(&context, "mode", "1777")?;
+    if let Some(label) = label {
+        fsconfig_set_string(&context, "context", label)?;
+    }
     if let Some(owner) = owner {
         fsconfig_set_string(&context, "uid", owner.uid.to_string())?;
         fsconfig_set_string(&context, "gid", owner.gid.to_string())?;

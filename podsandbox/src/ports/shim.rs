@@ -41,6 +41,8 @@ pub struct CreatePod {
     pub shm: Option<(PathBuf, u64)>,
     /// Cgroup of the pause process; used only with `pid`.
     pub pause_cgroup: Option<CgroupPlacement>,
+    /// SELinux label of the files that the containers share.
+    pub mount_label: Option<String>,
 }
 
 /// Answer to [`CreatePod`].

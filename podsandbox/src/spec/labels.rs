@@ -1,13 +1,20 @@
 //! Names of LSM profiles and labels: checked against what the host has.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
+
+use podwright_types::SandboxId;
 
 use crate::error::EngineError;
 use crate::model::{AppArmor, SecurityConfig, SelinuxOptions};
 
-/// Our own AppArmor profile, used where an administrator loaded it.
+/// Our own AppArmor profile, which the daemon loads at its start.
 const DEFAULT_PROFILE: &str = "podwright-default";
+/// Where SELinux is spoken to.
+const SELINUX: &str = "/sys/fs/selinux";
+/// Categories that policies have.
+const CATEGORIES: u64 = 1024;
 
 /// The AppArmor profile of a container, if any.
 pub(super) fn apparmor(security: &SecurityConfig) -> Result<Option<String>, EngineError> {
@@ -34,30 +41,73 @@ fn loaded(profile: &str) -> bool {
     profiles.lines().any(|line| line.rsplit_once(" (").is_some_and(|(name, _)| name == profile))
 }
 
-/// The SELinux label of a container's process, if any.
-pub(super) fn process_label(security: &SecurityConfig) -> Result<Option<String>, EngineError> {
-    let Some(options) = &security.selinux else { return Ok(None) };
-    check(options)?;
-    let type_ = if security.privileged { "spc_t" } else { "container_t" };
-    Ok(selinux_on_host().then(|| join(options, "system_u", "system_r", type_)))
+/// SELinux labels of a container: of its process, and of the files that are made for it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct SelinuxLabels {
+    pub(super) process: Option<String>,
+    pub(super) files: Option<String>,
 }
 
-/// The SELinux label of what is mounted for it, if any.
-pub(super) fn mount_label(security: &SecurityConfig) -> Result<Option<String>, EngineError> {
-    let Some(options) = &security.selinux else { return Ok(None) };
-    check(options)?;
-    let files = SelinuxOptions { role: String::new(), type_: String::new(), ..options.clone() };
-    Ok((selinux_on_host() && !security.privileged).then(|| join(&files, "system_u", "object_r", "container_file_t")))
+/// The labels of a container; none on a host without SELinux, or whose policy knows nothing of containers.
+pub(super) fn selinux(
+    security: &SecurityConfig,
+    pod: &SecurityConfig,
+    sandbox: &SandboxId,
+) -> Result<SelinuxLabels, EngineError> {
+    let asked = security.selinux.as_ref().or(pod.selinux.as_ref());
+    asked.map_or(Ok(()), check)?;
+    if !Path::new(SELINUX).join("enforce").exists() {
+        return Ok(SelinuxLabels::default());
+    }
+    let (process, files) = compose(asked, security.privileged, sandbox);
+    match (is_known(&process), is_known(&files), asked) {
+        (true, true, _) => Ok(SelinuxLabels { process: Some(process), files: Some(files) }),
+        (_, _, None) => Ok(SelinuxLabels::default()),
+        (known, _, Some(_)) => {
+            let label = if known { files } else { process };
+            Err(EngineError::Invalid(format!("SELinux label {label}: this node's policy does not know it")))
+        }
+    }
 }
 
-fn selinux_on_host() -> bool {
-    Path::new("/sys/fs/selinux/enforce").exists()
+/// The label of what all containers of a pod share.
+pub(crate) fn shared_files(pod: &SecurityConfig, sandbox: &SandboxId) -> Result<Option<String>, EngineError> {
+    Ok(selinux(pod, pod, sandbox)?.files)
 }
 
-fn join(options: &SelinuxOptions, user: &str, role: &str, type_: &str) -> String {
+/// Process and files. What was not asked for is the policy's usual, at a level of the pod's own: so one pod's processes can not
+/// touch another's files.
+fn compose(asked: Option<&SelinuxOptions>, privileged: bool, sandbox: &SandboxId) -> (String, String) {
+    let nothing = SelinuxOptions::default();
+    let (options, pods) = (asked.unwrap_or(&nothing), level_of(sandbox));
     let or = |value: &str, default: &str| if value.is_empty() { default.to_owned() } else { value.to_owned() };
-    let parts = [or(&options.user, user), or(&options.role, role), or(&options.type_, type_), or(&options.level, "s0")];
-    parts.join(":")
+    let (kind, level) = if privileged { ("spc_t", "s0") } else { ("container_t", pods.as_str()) };
+    let user = or(&options.user, "system_u");
+    let process =
+        [user.clone(), or(&options.role, "system_r"), or(&options.type_, kind), or(&options.level, level)].join(":");
+    let files = [user, "object_r".into(), "container_file_t".into(), or(&options.level, &pods)].join(":");
+    (process, files)
+}
+
+/// Two of the 1024 categories, by the sandbox's id: known again without a record.
+fn level_of(sandbox: &SandboxId) -> String {
+    // FNV-1a: stable over versions, which the standard hasher is not.
+    let hash = sandbox
+        .as_str()
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let first = hash % CATEGORIES;
+    // Never the same twice.
+    let second = (first + 1 + (hash / CATEGORIES) % (CATEGORIES - 1)) % CATEGORIES;
+    format!("s0:c{},c{}", first.min(second), first.max(second))
+}
+
+/// Whether the policy has this label: the kernel takes what it knows.
+fn is_known(label: &str) -> bool {
+    fs::OpenOptions::new()
+        .write(true)
+        .open(Path::new(SELINUX).join("context"))
+        .is_ok_and(|mut file| file.write_all(label.as_bytes()).is_ok())
 }
 
 fn check(options: &SelinuxOptions) -> Result<(), EngineError> {
@@ -99,11 +149,46 @@ mod tests {
         }
     }
 
+    fn sandbox(digit: char) -> SandboxId {
+        digit.to_string().repeat(64).parse().unwrap()
+    }
+
     #[test]
     fn bad_options_fail() {
-        let options = SelinuxOptions { type_: "a:b".into(), ..SelinuxOptions::default() };
-        let security = SecurityConfig { selinux: Some(options), ..SecurityConfig::default() };
-        assert!(matches!(process_label(&security), Err(EngineError::Invalid(_))));
+        for bad in [
+            SelinuxOptions { type_: "a:b".into(), ..SelinuxOptions::default() },
+            SelinuxOptions { level: "s0,c4,c5".into(), ..SelinuxOptions::default() },
+        ] {
+            let security = SecurityConfig { selinux: Some(bad), ..SecurityConfig::default() };
+            let plain = SecurityConfig::default();
+            assert!(matches!(selinux(&security, &plain, &sandbox('a')), Err(EngineError::Invalid(_))));
+            assert!(matches!(selinux(&plain, &security, &sandbox('a')), Err(EngineError::Invalid(_))));
+        }
+    }
+
+    #[test]
+    fn each_pod_has_a_level_of_its_own() {
+        let (process, files) = compose(None, false, &sandbox('a'));
+        let level = process.strip_prefix("system_u:system_r:container_t:").unwrap();
+        assert!(is_level(level) && level.starts_with("s0:c") && level.contains(",c"), "{level}");
+        assert_eq!(files, format!("system_u:object_r:container_file_t:{level}"));
+        assert_eq!(compose(None, false, &sandbox('a')).0, process, "containers of a pod share it");
+        assert_ne!(compose(None, false, &sandbox('b')).0, process);
+    }
+
+    #[test]
+    fn what_was_asked_for_is_taken() {
+        let (process, files) = compose(None, true, &sandbox('a'));
+        assert_eq!(process, "system_u:system_r:spc_t:s0");
+        assert!(files.starts_with("system_u:object_r:container_file_t:s0:c"), "{files}");
+        let level = SelinuxOptions { level: "s0".into(), ..SelinuxOptions::default() };
+        let (process, files) = compose(Some(&level), false, &sandbox('a'));
+        assert_eq!(
+            (process.as_str(), files.as_str()),
+            ("system_u:system_r:container_t:s0", "system_u:object_r:container_file_t:s0")
+        );
+        let all = SelinuxOptions { user: "u".into(), role: "r".into(), type_: "t".into(), level: "s0:c4,c5".into() };
+        assert_eq!(compose(Some(&all), true, &sandbox('a')).0, "u:r:t:s0:c4,c5");
     }
 
     #[test]

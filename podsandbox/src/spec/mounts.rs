@@ -8,6 +8,9 @@ use super::Input;
 use crate::error::EngineError;
 use crate::model::{IdMapping, Mount, MountSource, NamespaceMode, Propagation, UserNamespace};
 
+/// The source gets the container's SELinux label, if it has one.
+const RELABEL: &str = "Z";
+
 /// All mounts, in the order in which they are made.
 pub(super) fn mounts(input: &Input) -> Result<Vec<OciMount>, EngineError> {
     let asked = &input.config.mounts;
@@ -69,8 +72,12 @@ fn of_the_pod(input: &Input) -> Vec<OciMount> {
     };
     let access = if input.config.security.readonly_rootfs { "ro" } else { "rw" };
     let file = |name: &str| {
-        let mut made =
-            mount(Path::new("/etc").join(name), "bind", input.sandbox_dir.join(name), &["rbind", "rprivate", access]);
+        let mut made = mount(
+            Path::new("/etc").join(name),
+            "bind",
+            input.sandbox_dir.join(name),
+            &["rbind", "rprivate", access, RELABEL],
+        );
         if let Some(user) = &input.sandbox_config.namespaces.user {
             set_mappings(&mut made, &user.uids, &user.gids);
         }
@@ -91,6 +98,9 @@ fn of_the_host(asked: &Mount, source: &Path) -> OciMount {
         (true, false) => ["ro"].as_slice(),
         (false, false) => ["rw"].as_slice(),
     });
+    if asked.selinux_relabel {
+        options.push(RELABEL);
+    }
     let mut made = mount(normal(&asked.destination), "bind", source, &options);
     if !asked.uid_mappings.is_empty() {
         set_mappings(&mut made, &asked.uid_mappings, &asked.gid_mappings);

@@ -28,7 +28,7 @@ pub(super) fn process(input: &Input) -> Result<Process, EngineError> {
         .set_rlimits(None)
         .set_no_new_privileges(Some(security.no_new_privileges))
         .set_apparmor_profile(labels::apparmor(security)?)
-        .set_selinux_label(labels::process_label(security)?)
+        .set_selinux_label(input.selinux()?.process)
         .set_oom_score_adj(config.resources.oom_score_adj);
     Ok(process)
 }

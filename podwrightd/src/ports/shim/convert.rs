@@ -25,6 +25,7 @@ pub(super) fn create_pod(request: &CreatePod) -> api::CreatePod {
         sysctls: request.sysctls.clone(),
         shm: request.shm.as_ref().map(|(path, bytes)| api::Shm { path: path_bytes(path), bytes: *bytes }),
         pause_cgroup: request.pause_cgroup.as_ref().map(placement),
+        mount_label: request.mount_label.clone(),
     }
 }
 

@@ -34,6 +34,8 @@ fn calls() -> Vec<Call> {
             sysctls: [("net.a".into(), "1".into())].into(),
             shm: Some(Shm { path: b"/s".into(), bytes: 64 }),
             pause_cgroup: Some(placement()),
+            // Younger than the samples.
+            mount_label: None,
         }),
         Call::StartContainer(StartContainer {
             container: "c".into(),

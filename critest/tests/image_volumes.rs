@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use podwright_cri_api::v1::{ContainerConfig, Mount};
+use podwright_cri_api::v1::{ContainerConfig, IdMapping, Mount, NamespaceMode, UserNamespace};
 use podwright_critest::{Pod, World, image_mount, shell, with_world};
 use podwright_testutil::image::{Compression, Format, ImageBuilder, LayerBuilder};
 
@@ -128,6 +128,31 @@ fn root_what_is_no_directory_of_an_image_is_refused() {
         let config = with_mounts(world, "refused", vec![mount("dir")]);
         let id = world.run(&pod, &config).await?;
         ensure!(world.sh(&id, "ls /volume").await? == "file", "content");
+        Ok(())
+    });
+}
+
+#[test]
+fn root_an_image_volume_is_mapped_as_the_pod_is() {
+    with_world(async |world| {
+        let layer = |file: &str| LayerBuilder::new().dir("etc", 0o700).file_of(file, 0o600, (7, 8), b"secret");
+        let volume = pull(world, "mapped", vec![layer("etc/below"), layer("etc/above")]).await?;
+        let mapping = || vec![IdMapping { host_id: 500_000, container_id: 0, length: 65_536 }];
+        let user = UserNamespace { mode: NamespaceMode::Pod.into(), uids: mapping(), gids: mapping() };
+        let mut config = world.pod("mapped");
+        let linux = config.linux.get_or_insert_default().security_context.get_or_insert_default();
+        linux.namespace_options.get_or_insert_default().userns_options = Some(user.clone());
+        let pod = world.run_pod(config).await?;
+        let mounts = vec![image_mount(&volume.id, "/whole", ""), image_mount(&volume.id, "/part", "etc")];
+        let mut config = with_mounts(world, "main", mounts);
+        let linux = config.linux.get_or_insert_default().security_context.get_or_insert_default();
+        linux.namespace_options.get_or_insert_default().userns_options = Some(user);
+        let id = world.run(&pod, &config).await?;
+        let seen =
+            world.sh(&id, "stat -c %u:%g /part /part/below /whole/etc/above; cat /part/above /part/below").await?;
+        ensure!(seen == "0:0\n7:8\n7:8\nsecretsecret", "owners and content: {seen}");
+        let seen = world.sh(&id, "cat /proc/self/uid_map").await?;
+        ensure!(seen.contains("500000"), "it has a user namespace: {seen}");
         Ok(())
     });
 }

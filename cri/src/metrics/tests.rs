@@ -87,6 +87,7 @@ fn stats() -> SandboxStats {
             netns_path: None,
             pid: 0,
             message: String::new(),
+            limits: None,
         },
         usage: None,
         cpu_nanoseconds_per_second: None,

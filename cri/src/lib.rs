@@ -9,6 +9,8 @@ mod answer;
 mod chunks;
 mod convert;
 mod field;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod host;
 mod image;
 mod later;

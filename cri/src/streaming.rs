@@ -10,18 +10,20 @@
 mod asked;
 mod command;
 mod forward;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod idle;
 mod limits;
 mod report;
 mod server;
 mod session;
-pub mod size;
-pub mod spdy;
+mod size;
+mod spdy;
 mod stream;
 mod token;
 mod upgrade;
 mod version;
-pub mod websocket;
+mod websocket;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -35,6 +35,9 @@ pub const TARGETS: &[Target] = &[
     target("bandwidth", podwright_cni::fuzzing::bandwidth),
     target("record", podwright_podsandbox::fuzzing::record),
     target("record_body", podwright_podsandbox::fuzzing::record_body),
+    target("spdy", podwright_cri::fuzzing::spdy),
+    target("websocket_channel", podwright_cri::fuzzing::channel),
+    target("terminal_size", podwright_cri::fuzzing::size),
     target("shim_request", wire::request),
     target("shim_packet", wire::packet),
 ];

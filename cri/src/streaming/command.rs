@@ -3,11 +3,11 @@
 use podwright_podsandbox::session::StreamChoice;
 use podwright_podsandbox::{Engine, EngineError};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::sync::CancellationToken;
 
 use super::asked::Asked;
 use super::limits::{MAX_COMMAND_STREAMS, OPEN_TIMEOUT};
 use super::report::Outcome;
+use super::server::Ends;
 use super::session::{self, Channels};
 use super::spdy::{Accept, Connection, Headers};
 use super::stream::Stream;
@@ -70,14 +70,14 @@ pub(super) async fn serve(
     choice: StreamChoice,
     version: Version,
     io: impl AsyncRead + AsyncWrite + Send + 'static,
-    stop: &CancellationToken,
+    ends: &Ends,
 ) {
-    let mut connection = Connection::start(io, MAX_COMMAND_STREAMS, each_once(), stop);
+    let mut connection = Connection::start(io, MAX_COMMAND_STREAMS, each_once(), &ends.at_once);
     let mut channels = Channels::default();
     let expected = Kind::expected(choice, version);
     let gone = connection.ended().clone();
     match tokio::time::timeout(OPEN_TIMEOUT, collect(&mut connection, &mut channels, &expected)).await {
-        Ok(true) => session::run(engine, asked, version, channels, &gone).await,
+        Ok(true) => session::run(engine, asked, version, channels, &gone, &ends.in_order).await,
         Ok(false) => return,
         Err(_) => {
             if let Some(error) = channels.error.take() {

@@ -9,9 +9,9 @@ use podwright_podsandbox::Engine;
 use podwright_types::SandboxId;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy_bidirectional_with_sizes};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 use super::limits::{MAX_ERROR_BYTES, MAX_FORWARD_STREAMS, OPEN_TIMEOUT, PIECE_BYTES};
+use super::server::Ends;
 use super::spdy::{Accept, Connection, Headers, Opened};
 use super::stream::Stream;
 use crate::status::cut;
@@ -77,9 +77,9 @@ pub(super) async fn serve(
     sandbox: &SandboxId,
     ports: Vec<u16>,
     io: impl AsyncRead + AsyncWrite + Send + 'static,
-    stop: &CancellationToken,
+    ends: &Ends,
 ) {
-    let mut connection = Connection::start(io, MAX_FORWARD_STREAMS, wanted(ports), stop);
+    let mut connection = Connection::start(io, MAX_FORWARD_STREAMS, wanted(ports), &ends.at_once);
     let mut halves: HashMap<(u16, String), Half> = HashMap::new();
     // Dropping the set ends what is forwarded.
     let mut forwards = JoinSet::new();
@@ -89,6 +89,7 @@ pub(super) async fn serve(
         tokio::select! {
             biased;
             () = ended.cancelled() => return,
+            () = ends.in_order.cancelled() => break,
             opened = connection.next() => {
                 let Some(opened) = opened else { return };
                 if let Some((port, data, error)) = paired(&mut halves, opened) {
@@ -99,6 +100,9 @@ pub(super) async fn serve(
             _ = sweep.tick() => halves.retain(|_, half| half.since.elapsed() < OPEN_TIMEOUT),
         }
     }
+    forwards.shutdown().await;
+    halves.clear();
+    connection.close().await;
 }
 
 fn wanted(ports: Vec<u16>) -> Accept {

@@ -39,7 +39,16 @@ struct Service {
     tokens: Arc<Tokens>,
     sessions: Arc<Semaphore>,
     tasks: TaskTracker,
-    stop: CancellationToken,
+    ends: Ends,
+}
+
+/// How the server's end reaches what it serves.
+#[derive(Clone)]
+pub(super) struct Ends {
+    /// Sessions end, and clients are told.
+    pub(super) in_order: CancellationToken,
+    /// Nothing more is told to anybody.
+    pub(super) at_once: CancellationToken,
 }
 
 impl Server {
@@ -50,13 +59,13 @@ impl Server {
             tokens: self.tokens,
             sessions: Arc::new(Semaphore::new(MAX_SESSIONS)),
             tasks: TaskTracker::new(),
-            stop,
+            ends: Ends { in_order: stop, at_once: CancellationToken::new() },
         };
         let mut sweep = tokio::time::interval(TOKEN_SWEEP);
         let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
         loop {
             tokio::select! {
-                () = service.stop.cancelled() => break,
+                () = service.ends.in_order.cancelled() => break,
                 _ = sweep.tick() => service.tokens.sweep(),
                 (stream, permit) = next(&self.listener, &handshakes) => {
                     let service = service.clone();
@@ -68,7 +77,8 @@ impl Server {
             }
         }
         service.tasks.close();
-        let _ = tokio::time::timeout(LINGER, service.tasks.wait()).await;
+        let _ = tokio::time::timeout(2 * LINGER, service.tasks.wait()).await;
+        service.ends.at_once.cancel();
     }
 }
 
@@ -101,13 +111,12 @@ impl Service {
             .header_read_timeout(HEADER_TIMEOUT)
             .max_buf_size(MAX_HEADER_BYTES)
             .max_headers(MAX_HEADERS)
-            .keep_alive(false)
             .serve_connection(TokioIo::new(stream), answer)
             .with_upgrades();
         // A client that does not take its answer is not waited for either.
         let limit = 2 * HEADER_TIMEOUT;
         tokio::select! {
-            () = self.stop.cancelled() => (),
+            () = self.ends.in_order.cancelled() => (),
             served = tokio::time::timeout(limit, connection) => match served {
                 Ok(Ok(())) => (),
                 Ok(Err(error)) => tracing::debug!(%error, "a streaming request failed"),
@@ -174,26 +183,26 @@ impl Service {
 
     async fn stream(&self, asked: Asked, speech: Speech, io: Upgraded) {
         let io = TokioIo::new(io);
-        let (engine, stop) = (&self.engine, &self.stop);
+        let (engine, ends) = (&self.engine, &self.ends);
         match (speech, asked) {
             (Speech::SpdyForward, Asked::Forward { sandbox, ports }) => {
-                forward::serve(engine, &sandbox, ports, io, stop).await;
+                forward::serve(engine, &sandbox, ports, io, ends).await;
             }
             (Speech::Tunnel, Asked::Forward { sandbox, ports }) => {
-                let falls_in = stop.child_token();
+                let falls_in = ends.at_once.child_token();
                 let tunnel = websocket::tunnel(websocket::socket(io).await, falls_in.clone());
-                forward::serve(engine, &sandbox, ports, tunnel, stop).await;
+                forward::serve(engine, &sandbox, ports, tunnel, ends).await;
                 falls_in.cancel();
             }
             (Speech::SpdyCommand(version), asked @ (Asked::Exec { choice, .. } | Asked::Attach { choice, .. })) => {
-                command::serve(engine, asked, choice, version, io, stop).await;
+                command::serve(engine, asked, choice, version, io, ends).await;
             }
             (
                 Speech::WebSocketCommand(version, encoding),
                 asked @ (Asked::Exec { choice, .. } | Asked::Attach { choice, .. }),
             ) => {
                 let socket = websocket::socket(io).await;
-                websocket::serve_command(engine, asked, choice, (version, encoding), socket, stop).await;
+                websocket::serve_command(engine, asked, choice, (version, encoding), socket, ends).await;
             }
             // The speech was chosen for what was asked.
             (Speech::SpdyForward | Speech::Tunnel, Asked::Exec { .. } | Asked::Attach { .. })
@@ -208,6 +217,8 @@ fn refused(refusal: Refusal) -> Response<Full<Bytes>> {
     for (name, value) in refusal.headers {
         response.headers_mut().append(name, value);
     }
+    // One request a connection. Said here and not to the library, which would say it in the answer to an upgrade, too.
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }

@@ -15,6 +15,9 @@ use super::size::Sizes;
 use super::stream::Stream;
 use super::version::Version;
 
+/// What a client hears when the daemon ends before its session.
+const STOPPING: &str = "podwrightd stops, and sessions end with it; start a new one when it is back";
+
 /// The client's streams.
 #[derive(Debug, Default)]
 pub(super) struct Channels {
@@ -32,11 +35,13 @@ pub(super) async fn run(
     version: Version,
     mut channels: Channels,
     gone: &CancellationToken,
+    stop: &CancellationToken,
 ) {
     let error = channels.error.take();
     let outcome = tokio::select! {
         biased;
         () = gone.cancelled() => return,
+        () = stop.cancelled() => Outcome::Failed(EngineError::Unavailable(STOPPING.into())),
         outcome = carried(engine, asked, channels) => outcome,
     };
     tracing::debug!(?outcome, "a streaming session ended");

@@ -19,13 +19,13 @@ struct Document {
 /// What can not be a size.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no document about a terminal's size")]
-pub struct BadSize;
+pub(super) struct BadSize;
 
 /// Takes the next size off the front of `input`; `None` if more bytes are needed.
 ///
 /// # Errors
 /// If it is none.
-pub fn next(input: &mut BytesMut) -> Result<Option<TerminalSize>, BadSize> {
+pub(super) fn next(input: &mut BytesMut) -> Result<Option<TerminalSize>, BadSize> {
     let mut documents = serde_json::Deserializer::from_slice(input).into_iter::<Document>();
     let found = match documents.next() {
         None => Ok(None),

@@ -17,7 +17,7 @@ pub(super) enum Version {
 
 /// How bytes stand in WebSocket messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Encoding {
+pub(super) enum Encoding {
     /// As they are, in binary messages.
     Binary,
     /// In base64, in text messages.

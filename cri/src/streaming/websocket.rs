@@ -1,6 +1,6 @@
 //! WebSocket: commands, whose streams are channels of messages, and a tunnel for SPDY.
 
-pub mod channel;
+pub(super) mod channel;
 mod command;
 mod tunnel;
 

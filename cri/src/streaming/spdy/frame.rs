@@ -6,7 +6,7 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use super::headers::{Headers, Inflater};
 
 /// Longest control frame. Those of the stream protocols have some hundred bytes; SPDY asks for 8 KiB at least.
-pub const MAX_CONTROL_BYTES: usize = 16 << 10;
+pub(in crate::streaming) const MAX_CONTROL_BYTES: usize = 16 << 10;
 /// Length of the head of every frame.
 const HEAD_BYTES: usize = 8;
 /// The version field of SPDY/3 and 3.1.
@@ -26,11 +26,11 @@ const HEADERS: u16 = 8;
 const WINDOW_UPDATE: u16 = 9;
 
 /// The number of a stream; those of a client are odd.
-pub type StreamId = u32;
+pub(in crate::streaming) type StreamId = u32;
 
 /// What makes a connection useless: after it nothing that follows can be trusted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ProtocolError {
+pub(in crate::streaming) enum ProtocolError {
     /// Another protocol, or none.
     #[error("a frame of SPDY version {0}; only version 3 is spoken")]
     Version(u16),
@@ -60,7 +60,7 @@ pub enum ProtocolError {
 /// Why a stream is refused or given up; numbers of the specification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
-pub enum Reset {
+pub(in crate::streaming) enum Reset {
     /// The peer broke the protocol of this stream.
     ProtocolError = 1,
     /// A frame for a stream that is not open.
@@ -71,7 +71,7 @@ pub enum Reset {
 
 /// A frame that was received.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Frame {
+pub(in crate::streaming) enum Frame {
     /// Opens a stream.
     SynStream {
         /// Its number.
@@ -128,7 +128,7 @@ struct Pending {
 
 /// Makes frames of bytes. Holds the state of header compression.
 #[derive(Debug, Default)]
-pub struct Decoder {
+pub(in crate::streaming) struct Decoder {
     inflater: Inflater,
     pending: Option<Pending>,
 }
@@ -138,7 +138,7 @@ impl Decoder {
     ///
     /// # Errors
     /// If the connection can not go on.
-    pub fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Frame>, ProtocolError> {
+    pub(in crate::streaming) fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Frame>, ProtocolError> {
         if let Some(pending) = self.pending {
             return Ok(self.piece(pending, input));
         }
@@ -251,7 +251,7 @@ fn control_head(out: &mut BytesMut, kind: u16, flags: u8, length: u8) {
 }
 
 /// Writes the head of DATA with `length` bytes (below 2^24) after it.
-pub fn put_data_head(out: &mut BytesMut, stream: StreamId, length: usize, fin: bool) {
+pub(in crate::streaming) fn put_data_head(out: &mut BytesMut, stream: StreamId, length: usize, fin: bool) {
     out.put_u32(stream & ID_MASK);
     let length = u32::try_from(length).unwrap_or(u32::MAX) & 0x00ff_ffff;
     out.put_u32((u32::from(fin) << 24) | length);
@@ -259,7 +259,7 @@ pub fn put_data_head(out: &mut BytesMut, stream: StreamId, length: usize, fin: b
 
 /// Accepts a stream. It has no headers. The compressed form of "no headers" needs no compressor: one stored block and the empty
 /// one that makes readers deliver it. The first on a connection begins the zlib stream, without a dictionary.
-pub fn put_syn_reply(out: &mut BytesMut, stream: StreamId, first: bool) {
+pub(in crate::streaming) fn put_syn_reply(out: &mut BytesMut, stream: StreamId, first: bool) {
     const ZLIB_HEAD: [u8; 2] = [0x78, 0x01];
     const NO_HEADERS: [u8; 14] = [0, 4, 0, 0xfb, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
     control_head(out, SYN_REPLY, 0, if first { 20 } else { 18 });
@@ -271,27 +271,27 @@ pub fn put_syn_reply(out: &mut BytesMut, stream: StreamId, first: bool) {
 }
 
 /// Gives a stream up.
-pub fn put_reset(out: &mut BytesMut, stream: StreamId, why: Reset) {
+pub(in crate::streaming) fn put_reset(out: &mut BytesMut, stream: StreamId, why: Reset) {
     control_head(out, RST_STREAM, 0, 8);
     out.put_u32(stream & ID_MASK);
     out.put_u32(why as u32);
 }
 
 /// Asks for an answer, or gives it.
-pub fn put_ping(out: &mut BytesMut, id: u32) {
+pub(in crate::streaming) fn put_ping(out: &mut BytesMut, id: u32) {
     control_head(out, PING, 0, 4);
     out.put_u32(id);
 }
 
 /// Says that the connection ends, and which stream was the last that was looked at.
-pub fn put_goaway(out: &mut BytesMut, last: StreamId, protocol_error: bool) {
+pub(in crate::streaming) fn put_goaway(out: &mut BytesMut, last: StreamId, protocol_error: bool) {
     control_head(out, GOAWAY, 0, 8);
     out.put_u32(last & ID_MASK);
     out.put_u32(u32::from(protocol_error));
 }
 
 /// Lets the peer send `delta` bytes more.
-pub fn put_window_update(out: &mut BytesMut, stream: StreamId, delta: u32) {
+pub(in crate::streaming) fn put_window_update(out: &mut BytesMut, stream: StreamId, delta: u32) {
     control_head(out, WINDOW_UPDATE, 0, 8);
     out.put_u32(stream & ID_MASK);
     out.put_u32(delta & ID_MASK);

@@ -7,20 +7,20 @@ use super::dictionary::dictionary;
 use super::frame::ProtocolError;
 
 /// Longest block after inflation. Those of the stream protocols have some hundred bytes.
-pub const MAX_BLOCK_BYTES: usize = 16 << 10;
+pub(in crate::streaming) const MAX_BLOCK_BYTES: usize = 16 << 10;
 /// Most headers of one block. The stream protocols use five.
-pub const MAX_HEADERS: usize = 64;
+pub(in crate::streaming) const MAX_HEADERS: usize = 64;
 /// What stands between the values of a header that has several.
 const VALUE_SEPARATOR: char = '\0';
 
 /// Headers of a stream. Names are in lower case.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Headers(Vec<(String, String)>);
+pub(in crate::streaming) struct Headers(Vec<(String, String)>);
 
 impl Headers {
     /// The first value of a header, whose name is given in lower case.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&str> {
+    pub(in crate::streaming) fn get(&self, name: &str) -> Option<&str> {
         let (_, value) = self.0.iter().find(|(n, _)| n == name)?;
         Some(value.split(VALUE_SEPARATOR).next().unwrap_or_default())
     }
@@ -29,7 +29,7 @@ impl Headers {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn parse(block: &[u8]) -> Result<Self, ProtocolError> {
+    pub(in crate::streaming) fn parse(block: &[u8]) -> Result<Self, ProtocolError> {
         let (count, mut rest) = take_length(block)?;
         if count > MAX_HEADERS {
             return Err(ProtocolError::TooManyHeaders(count));
@@ -68,7 +68,7 @@ fn take_text(bytes: &[u8]) -> Result<(String, &[u8]), ProtocolError> {
 
 /// The inflating side of a connection.
 #[derive(Debug)]
-pub struct Inflater {
+pub(in crate::streaming) struct Inflater {
     state: Decompress,
 }
 
@@ -83,7 +83,7 @@ impl Inflater {
     ///
     /// # Errors
     /// If it is no block of this stream, or longer than [`MAX_BLOCK_BYTES`]. The connection can not go on then.
-    pub fn block(&mut self, compressed: &[u8]) -> Result<Vec<u8>, ProtocolError> {
+    pub(in crate::streaming) fn block(&mut self, compressed: &[u8]) -> Result<Vec<u8>, ProtocolError> {
         // One byte more than is allowed tells the longest block from one that is too long.
         let mut block = Vec::with_capacity(MAX_BLOCK_BYTES + 1);
         let start = self.state.total_in();

@@ -4,18 +4,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio_tungstenite::tungstenite::Message;
 
-pub use crate::streaming::version::Encoding;
+pub(in crate::streaming) use crate::streaming::version::Encoding;
 
 /// Input of the command.
-pub const STDIN: u8 = 0;
+pub(in crate::streaming) const STDIN: u8 = 0;
 /// Its output.
-pub const STDOUT: u8 = 1;
+pub(in crate::streaming) const STDOUT: u8 = 1;
 /// Its error output.
-pub const STDERR: u8 = 2;
+pub(in crate::streaming) const STDERR: u8 = 2;
 /// How the session ended.
-pub const ERROR: u8 = 3;
+pub(in crate::streaming) const ERROR: u8 = 3;
 /// Sizes of the terminal.
-pub const RESIZE: u8 = 4;
+pub(in crate::streaming) const RESIZE: u8 = 4;
 /// Says that the channel named in the message ends; since v5.
 const CLOSE: u8 = 255;
 /// Channels are single digits in base64's text messages.
@@ -23,7 +23,7 @@ const FIRST_DIGIT: u8 = b'0';
 
 /// A message of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub(in crate::streaming) enum Event {
     /// Bytes for a channel.
     Data(u8, Vec<u8>),
     /// No more for a channel.
@@ -34,7 +34,7 @@ pub enum Event {
 
 /// What can not be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadMessage {
+pub(in crate::streaming) enum BadMessage {
     /// In base64, channels are the digits 0 to 9.
     #[error("a message for the channel {0:#04x}, which is no digit")]
     Channel(u8),
@@ -47,7 +47,7 @@ pub enum BadMessage {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn parse(message: &[u8], encoding: Encoding, closes: bool) -> Result<Event, BadMessage> {
+pub(in crate::streaming) fn parse(message: &[u8], encoding: Encoding, closes: bool) -> Result<Event, BadMessage> {
     let Some((channel, rest)) = message.split_first() else { return Ok(Event::Empty) };
     match encoding {
         Encoding::Binary if *channel == CLOSE && closes => {
@@ -63,7 +63,7 @@ pub fn parse(message: &[u8], encoding: Encoding, closes: bool) -> Result<Event, 
 }
 
 /// Writes a message.
-pub(super) fn message(channel: u8, bytes: &[u8], encoding: Encoding) -> Message {
+pub(in crate::streaming) fn message(channel: u8, bytes: &[u8], encoding: Encoding) -> Message {
     match encoding {
         Encoding::Binary => {
             let mut message = Vec::with_capacity(bytes.len() + 1);

@@ -20,6 +20,7 @@ use crate::streaming::idle::Idle;
 use crate::streaming::limits::{
     IDLE_TIMEOUT, LINGER, MAX_QUEUED_PIECES, PAUSED_PING, PIECE_BYTES, STREAM_BUFFER_BYTES,
 };
+use crate::streaming::server::Ends;
 use crate::streaming::session::{self, Channels};
 use crate::streaming::stream::Stream;
 use crate::streaming::version::Version;
@@ -31,9 +32,9 @@ pub(in crate::streaming) async fn serve(
     choice: StreamChoice,
     (version, encoding): (Version, Encoding),
     socket: Socket,
-    stop: &CancellationToken,
+    ends: &Ends,
 ) {
-    let gone = stop.child_token();
+    let gone = ends.at_once.child_token();
     let _ends_the_tasks = gone.clone().drop_guard();
     let (sink, stream) = socket.split();
     let (queue, messages) = mpsc::channel(MAX_QUEUED_PIECES);
@@ -66,7 +67,7 @@ pub(in crate::streaming) async fn serve(
     let reading = tokio::spawn(cancelled_with(gone.clone(), reader.run(stream)));
     let finish = CancellationToken::new();
     let writing = tokio::spawn(cancelled_with(gone.clone(), write(sink, messages, finish.clone(), idle.clone())));
-    session::run(engine, asked, version, channels, &gone).await;
+    session::run(engine, asked, version, channels, &gone, &ends.in_order).await;
 
     plumbing.pumps.close();
     plumbing.pumps.wait().await;

@@ -1,0 +1,141 @@
+//! A client made of bytes, for what no decent client sends.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use flate2::{Compress, Compression, FlushCompress};
+use podwright_testutil::{Daemon, in_network_of};
+
+/// Longest wait for an answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+
+/// A connection to the streaming server.
+pub(crate) struct Raw {
+    pub(crate) stream: TcpStream,
+    deflater: Compress,
+}
+
+/// A server on the loopback of a process's pod, which says to each of its clients what it hears. Its port.
+pub(crate) fn echo_in_pod_of(pid: u32) -> Result<u16> {
+    let server = in_network_of(pid, || TcpListener::bind("127.0.0.1:0").context("listening in the pod"))?;
+    let port = server.local_addr()?.port();
+    std::thread::spawn(move || {
+        for stream in server.incoming() {
+            std::thread::spawn(move || {
+                let Ok(mut stream) = stream else { return };
+                let mut heard = Vec::new();
+                drop(stream.read_to_end(&mut heard));
+                drop(stream.write_all(&heard));
+            });
+        }
+    });
+    Ok(port)
+}
+
+/// Host, port and path of a URL.
+pub(crate) fn parts(url: &str) -> Result<(&str, &str)> {
+    let rest = url.strip_prefix("http://").with_context(|| format!("{url} is no plain URL"))?;
+    let slash = rest.find('/').context("a URL without a path")?;
+    Ok(rest.split_at(slash))
+}
+
+impl Raw {
+    pub(crate) fn connect(daemon: &Daemon, address: &str) -> Result<Self> {
+        let stream = daemon.host().in_network(|| TcpStream::connect(address).context("connecting"))?;
+        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, deflater: Compress::new(Compression::best(), true) })
+    }
+
+    /// Asks for SPDY and reads the answer's head.
+    pub(crate) fn spdy(daemon: &Daemon, url: &str, protocol: &str) -> Result<Self> {
+        let (address, path) = parts(url)?;
+        let mut raw = Self::connect(daemon, address)?;
+        let upgrade = "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\n";
+        let named = format!("X-Stream-Protocol-Version: {protocol}\r\n");
+        let head = raw.ask(&format!("POST {path} HTTP/1.1\r\nHost: {address}\r\n{upgrade}{named}\r\n"))?;
+        ensure!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        Ok(raw)
+    }
+
+    /// Sends a request and reads the head of its answer; empty if the server hangs up.
+    pub(crate) fn ask(&mut self, request: &str) -> Result<String> {
+        // It may hang up before all of it is sent.
+        drop(self.stream.write_all(request.as_bytes()));
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") {
+            match self.stream.read(&mut byte) {
+                Ok(0) => break,
+                Ok(_) => head.extend_from_slice(&byte),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
+                Err(error) => return Err(error).context("reading an answer"),
+            }
+        }
+        Ok(String::from_utf8_lossy(&head).into_owned())
+    }
+
+    pub(crate) fn control(&mut self, kind: u16, payload: &[u8]) -> Result<()> {
+        let mut frame = vec![0x80, 3];
+        frame.extend_from_slice(&kind.to_be_bytes());
+        frame.extend_from_slice(&u32::try_from(payload.len())?.to_be_bytes());
+        frame.extend_from_slice(payload);
+        self.stream.write_all(&frame).context("sending a frame")
+    }
+
+    pub(crate) fn open(&mut self, stream: u32, headers: &[(&str, &str)]) -> Result<()> {
+        let mut block = u32::try_from(headers.len())?.to_be_bytes().to_vec();
+        for text in headers.iter().flat_map(|(name, value)| [name, value]) {
+            block.extend_from_slice(&u32::try_from(text.len())?.to_be_bytes());
+            block.extend_from_slice(text.as_bytes());
+        }
+        let mut deflated = Vec::with_capacity(block.len() / 100 + 1024);
+        self.deflater.compress_vec(&block, &mut deflated, FlushCompress::Sync)?;
+        let mut payload = stream.to_be_bytes().to_vec();
+        payload.extend_from_slice(&[0; 6]);
+        payload.extend_from_slice(&deflated);
+        self.control(1, &payload)
+    }
+
+    pub(crate) fn data(&mut self, stream: u32, fin: bool, payload: &[u8]) -> Result<()> {
+        let mut frame = stream.to_be_bytes().to_vec();
+        frame.extend_from_slice(&(u32::try_from(payload.len())? | u32::from(fin) << 24).to_be_bytes());
+        frame.extend_from_slice(payload);
+        self.stream.write_all(&frame).context("sending data")
+    }
+
+    /// The next frame: its first word, flags and payload.
+    pub(crate) fn frame(&mut self) -> Result<(u32, u8, Vec<u8>)> {
+        let mut head = [0; 8];
+        self.stream.read_exact(&mut head).context("reading a frame")?;
+        let word = |at: usize| u32::from_be_bytes(head[at..at + 4].try_into().unwrap_or_default());
+        let mut payload = vec![0; usize::try_from(word(4) & 0xff_ffff)?];
+        self.stream.read_exact(&mut payload).context("reading a frame's payload")?;
+        Ok((word(0), head[4], payload))
+    }
+
+    /// Reads a stream's data up to its end, and drops all else.
+    pub(crate) fn read_stream(&mut self, stream: u32) -> Result<Vec<u8>> {
+        let mut all = Vec::new();
+        loop {
+            let (first, flags, payload) = self.frame()?;
+            if first == stream {
+                all.extend_from_slice(&payload);
+                if flags & 1 == 1 {
+                    return Ok(all);
+                }
+            }
+        }
+    }
+
+    /// Whether the server ends the connection.
+    pub(crate) fn is_ended(&mut self) -> bool {
+        let mut rest = Vec::new();
+        match self.stream.read_to_end(&mut rest) {
+            Ok(_) => true,
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
+    }
+}

@@ -44,13 +44,18 @@ impl Cri {
     /// # Errors
     /// The socket can not be reached.
     pub async fn connect(daemon: &Daemon) -> Result<Self> {
-        let channel = daemon.channel().await?;
-        Ok(Self {
+        Ok(Self::over(daemon.channel().await?, daemon.path("logs"), daemon.host().cgroup_parent()))
+    }
+
+    /// Clients over a connection; pods log below `logs`.
+    #[must_use]
+    pub fn over(channel: Channel, logs: PathBuf, cgroup_parent: String) -> Self {
+        Self {
             runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES),
             images: ImageServiceClient::new(channel),
-            logs: daemon.path("logs"),
-            cgroup_parent: daemon.host().cgroup_parent(),
-        })
+            logs,
+            cgroup_parent,
+        }
     }
 
     /// Pulls an image and returns its reference.

@@ -9,7 +9,8 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::image::{Compression, Format, Image, ImageBuilder, Layer, LayerBuilder};
 
-const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh
+/// Users of the images.
+pub const USERS: &str = "root:x:0:0:root:/root:/bin/sh
 daemon:x:1:1:daemon:/usr/sbin:/bin/false
 bin:x:2:2:bin:/bin:/bin/false
 sys:x:3:3:sys:/dev:/bin/false
@@ -20,7 +21,8 @@ operator:x:37:37:Operator:/var:/bin/false
 nobody:x:65534:65534:nobody:/home:/bin/false
 ";
 
-const GROUP: &str = "root:x:0:
+/// Groups of the images.
+pub const GROUPS: &str = "root:x:0:
 daemon:x:1:
 bin:x:2:
 sys:x:3:
@@ -62,6 +64,14 @@ pub fn variant(marker: &str, change: impl FnOnce(ImageBuilder) -> ImageBuilder) 
 }
 
 fn make_layer() -> Result<Layer> {
+    busybox_entries(&[])?.finish(Compression::Gzip)
+}
+
+/// The entries of [`busybox_layer`], less some applets that the caller puts in another way.
+///
+/// # Errors
+/// busybox is not installed, or is not static.
+pub fn busybox_entries(left_out: &[&str]) -> Result<LayerBuilder> {
     let program = std::fs::read(BUSYBOX).with_context(|| format!("reading {BUSYBOX}; install busybox-static"))?;
     ensure!(!contains(&program, b"/ld-linux"), "{BUSYBOX} is not static; install busybox-static in its place");
     let listed = Command::new(BUSYBOX).arg("--list").output().context("asking busybox for its applets")?;
@@ -71,13 +81,10 @@ fn make_layer() -> Result<Layer> {
         layer = layer.dir(dir, 0o755);
     }
     layer = layer.dir("tmp", 0o1777).dir("root", 0o700).file("bin/busybox", 0o755, &program);
-    for applet in applets.lines().filter(|name| *name != "busybox") {
+    for applet in applets.lines().filter(|name| *name != "busybox" && !left_out.contains(name)) {
         layer = layer.hard_link(&format!("bin/{applet}"), "bin/busybox");
     }
-    layer
-        .file("etc/passwd", 0o644, PASSWD.as_bytes())
-        .file("etc/group", 0o644, GROUP.as_bytes())
-        .finish(Compression::Gzip)
+    Ok(layer.file("etc/passwd", 0o644, USERS.as_bytes()).file("etc/group", 0o644, GROUPS.as_bytes()))
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {

@@ -113,17 +113,52 @@ fn tools(workspace: &Workspace, profile: Profile) -> Result<()> {
 
 fn build_tools(source: &Path, cache: &Path) -> Result<()> {
     step("building crictl and the CNI plugins that critest/go.mod pins (a minute, once)");
-    let go = |words: &[&str]| {
-        let mut command = Command::new("go");
-        command.current_dir(source).args(words).env("CGO_ENABLED", "0");
-        // Whatever the machine's defaults are: take go.mod as it stands, and the toolchain that it names.
-        command.env("GOFLAGS", "-mod=readonly -trimpath -buildvcs=false").env("GOTOOLCHAIN", "auto");
-        command
-    };
-    let listed = process::read(&mut go(&["list", "tool"]))?;
+    let listed = process::read(&mut go(source, Modules::Pinned, &["list", "tool"]))?;
     fs::create_dir_all(cache).with_context(|| format!("making {}", cache.display()))?;
     let output = format!("{}/", cache.display());
-    process::run(go(&["build", "-ldflags", "-s -w", "-o", &output]).args(listed.lines()))
+    process::run(go(source, Modules::Pinned, &["build", "-ldflags", "-s -w", "-o", &output]).args(listed.lines()))
+}
+
+/// critest and the ginkgo command that it runs specs in parallel with; returns their directory. They are built from the release that
+/// critest/go.mod pins, or from a source tree of cri-tools.
+pub(crate) fn critest(workspace: &Workspace, cri_tools: Option<&Path>) -> Result<PathBuf> {
+    let pinned = workspace.root.join("critest");
+    let (source, modules, package, directory) = match cri_tools {
+        None => (pinned.as_path(), Modules::Pinned, "sigs.k8s.io/cri-tools/cmd/critest", "critest/programs"),
+        Some(tree) => (tree, Modules::AsTheyAre, "./cmd/critest", "critest/programs-of-a-tree"),
+    };
+    let output = workspace.target.join(directory);
+    fs::create_dir_all(&output).with_context(|| format!("making {}", output.display()))?;
+    step(&format!(
+        "building critest of {} (two minutes, once)",
+        cri_tools.map_or("critest/go.mod".into(), Path::to_string_lossy)
+    ));
+    let at = |name: &str| output.join(name).display().to_string();
+    // critest is a test binary. go itself knows when there is nothing to do.
+    process::run(&mut go(source, modules, &["test", "-c", "-ldflags", "-s -w", "-o", &at("critest"), package]))?;
+    process::run(&mut go(source, modules, &["build", "-o", &at("ginkgo"), "github.com/onsi/ginkgo/v2/ginkgo"]))?;
+    Ok(output)
+}
+
+/// Where go takes modules from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Modules {
+    /// From critest/go.mod as it stands.
+    Pinned,
+    /// As the source tree has it; it may have a vendor directory.
+    AsTheyAre,
+}
+
+/// go, whatever the machine's defaults are, with the toolchain that go.mod names.
+fn go(source: &Path, modules: Modules, words: &[&str]) -> Command {
+    let flags = match modules {
+        Modules::Pinned => "-mod=readonly -trimpath -buildvcs=false",
+        Modules::AsTheyAre => "-trimpath -buildvcs=false",
+    };
+    let mut command = Command::new("go");
+    command.current_dir(source).args(words).env("CGO_ENABLED", "0");
+    command.env("GOFLAGS", flags).env("GOTOOLCHAIN", "auto");
+    command
 }
 
 /// Copies by rename, so that a running program is not written to.

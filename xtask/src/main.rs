@@ -8,6 +8,7 @@
 mod build;
 mod chaos;
 mod check;
+mod critest;
 mod fuzz;
 mod process;
 mod setup;
@@ -48,6 +49,8 @@ enum Command {
         /// Only tests whose name contains this, without the checks.
         filter: Option<String>,
     },
+    /// Run critest, the CRI's own validation suite, against our daemon. Needs root.
+    Critest(#[command(flatten)] critest::Options),
     /// Show a pod: two containers, their logs, an exec, the address. Needs root, but no internet once built.
     Demo,
     /// Measure start-up, throughput and memory with release builds. Needs root.
@@ -67,19 +70,7 @@ enum Command {
         targets: Vec<String>,
     },
     /// Run tests of the whole in a guest with systemd and cgroup v2, under qemu.
-    Vm {
-        /// Tests of critest/tests, `FILE` or `FILE::NAME`; none: lifecycle and containers.
-        tests: Vec<String>,
-        /// Which Debian: bookworm has the oldest kernel that is supported.
-        #[arg(long, value_enum, default_value = "trixie")]
-        suite: vm::Suite,
-        /// Who makes cgroups.
-        #[arg(long, value_enum, default_value = "systemd")]
-        driver: vm::Driver,
-        /// Time limit of the guest.
-        #[arg(long, default_value_t = 900)]
-        limit_seconds: u64,
-    },
+    Vm(#[command(flatten)] vm::Options),
 }
 
 fn main() -> ExitCode {
@@ -99,13 +90,14 @@ fn run() -> Result<()> {
         Command::Build { release } => build::run(&workspace, if release { Profile::Release } else { Profile::Dev }),
         Command::Check => check::run(&workspace),
         Command::Test { filter } => suite::test(&workspace, filter.as_deref()),
+        Command::Critest(options) => suite::critest(&workspace, &options),
         Command::Demo => suite::demo(&workspace),
         Command::Bench { pods } => suite::bench(&workspace, pods),
         Command::Chaos(options) => chaos::run(&workspace, &options),
         Command::Fuzz { seconds, targets } => fuzz::run(&workspace, seconds, &targets),
-        Command::Vm { tests, suite, driver, limit_seconds } => {
+        Command::Vm(options) => {
             setup::for_guests()?;
-            vm::test(&workspace, suite, driver, &tests, limit_seconds)
+            vm::test(&workspace, &options)
         }
     }
 }

@@ -7,9 +7,17 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::build::{self, Profile};
+use crate::critest::{self, Options};
 use crate::process::{self, step};
 use crate::workspace::Workspace;
-use crate::{check, setup};
+use crate::{check, setup, vm};
+
+/// Specs of critest that `cargo xtask test` runs in the guest; all of them take half an hour there.
+const GUEST_SPECS: &[&str] =
+    &["AppArmor", "runtime should support basic operations on container", "runtime should support portforward"];
+
+/// Time limit of that guest, from its boot to its end.
+const GUEST_LIMIT_SECONDS: u64 = 660;
 
 /// Tests that passed, failed and were left out.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -34,6 +42,29 @@ impl Summary {
                 Some("ignored") => self.skipped += count,
                 _ => {}
             }
+        }
+    }
+
+    /// Adds ginkgo's closing line, `SUCCESS! -- 3 Passed | 0 Failed | 0 Pending | 2 Skipped`, which may stand behind other text.
+    fn add_ginkgo(&mut self, line: &str) {
+        let Some((_, counts)) = line.split_once("! -- ") else { return };
+        for part in counts.split('|') {
+            let mut words = part.split_whitespace();
+            let count = words.next().and_then(|word| word.parse::<u64>().ok()).unwrap_or_default();
+            match words.next() {
+                Some("Passed") => self.passed += count,
+                Some("Failed") => self.failed += count,
+                Some("Skipped" | "Pending") => self.skipped += count,
+                _ => {}
+            }
+        }
+    }
+
+    /// Notes an error of a part whose own counts do not show one.
+    fn note(&mut self, failed_before: u64, part: &str, outcome: Result<()>) {
+        if let Err(error) = outcome {
+            println!("error: {part}: {error:#}");
+            self.failed += u64::from(self.failed == failed_before);
         }
     }
 }
@@ -62,16 +93,61 @@ fn run_tests(workspace: &Workspace, filter: Option<&str>, summary: &mut Summary)
     step("running every test");
     let mut command = workspace.cargo(&["test", "--workspace", "--no-fail-fast"]);
     command.args(filter);
-    let mut child = command.stdout(Stdio::piped()).spawn().context("starting cargo test")?;
-    let lines = BufReader::new(child.stdout.take().context("cargo has no output")?).lines();
+    let tests = watched(&mut command, |line| summary.add(line)).context("cargo test; the failures are listed above");
+    ensure!(summary.passed > 0 || tests.is_err(), "no test ran");
+    summary.note(0, "the tests", tests);
+    if filter.is_none() {
+        // One after the other also when one fails: a run of CI tells everything that it can.
+        let failed = summary.failed;
+        let outcome = whole_critest(workspace, summary);
+        summary.note(failed, "critest", outcome);
+        let failed = summary.failed;
+        let outcome = short_guest(workspace, summary);
+        summary.note(failed, "the guest", outcome);
+    }
+    ensure!(summary.failed == 0, "something failed; see above");
+    Ok(())
+}
+
+/// critest in full, on this machine.
+fn whole_critest(workspace: &Workspace, summary: &mut Summary) -> Result<()> {
+    let mut command = critest::command(workspace, &Options::default())?;
+    step("running critest in full");
+    watched(&mut command, |line| summary.add_ginkgo(line))
+}
+
+/// What fits into some minutes of emulation: the daemon as a unit of systemd, on cgroup v2.
+fn short_guest(workspace: &Workspace, summary: &mut Summary) -> Result<()> {
+    setup::for_guests()?;
+    let focus: Vec<&str> = GUEST_SPECS.iter().flat_map(|spec| ["-ginkgo.focus", *spec]).collect();
+    let options = vm::Options::of(&["systemd", "critest"], &focus, GUEST_LIMIT_SECONDS);
+    vm::test_seeing(workspace, &options, |line| {
+        summary.add(line);
+        summary.add_ginkgo(line);
+    })
+}
+
+/// Runs to the end, shows the output, and gives each of its lines to `see`.
+fn watched(command: &mut Command, mut see: impl FnMut(&str)) -> Result<()> {
+    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("starting {command:?}"))?;
+    let lines = BufReader::new(child.stdout.take().context("a program without output")?).lines();
     for line in lines.map_while(Result::ok) {
         println!("{line}");
-        summary.add(&line);
+        see(&line);
     }
-    let status = child.wait().context("waiting for cargo test")?;
-    ensure!(status.success(), "cargo test ended with {status}; the failures are listed above");
-    ensure!(summary.passed > 0, "no test ran");
+    let status = child.wait().context("waiting for a program")?;
+    ensure!(status.success(), "it ended with {status}");
     Ok(())
+}
+
+/// `cargo xtask critest`.
+pub(crate) fn critest(workspace: &Workspace, options: &Options) -> Result<()> {
+    ensure_root("critest")?;
+    setup::for_tests()?;
+    build::run(workspace, Profile::Dev)?;
+    let mut command = critest::command(workspace, options)?;
+    step("running critest");
+    Err(command.exec()).context("starting the runner of critest")
 }
 
 /// `cargo xtask demo`.
@@ -138,5 +214,11 @@ mod tests {
         summary.add("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1s");
         summary.add("test something ... ok");
         assert_eq!(summary, Summary { passed: 10, failed: 2, skipped: 1 });
+        summary.add_ginkgo("vm| FAIL! -- 5 Passed | 1 Failed | 1 Pending | 2 Skipped");
+        assert_eq!(summary, Summary { passed: 15, failed: 3, skipped: 4 });
+        summary.note(2, "a part", Err(anyhow::anyhow!("shown in the counts already")));
+        assert_eq!(summary.failed, 3);
+        summary.note(3, "a part", Err(anyhow::anyhow!("shown nowhere")));
+        assert_eq!(summary.failed, 4);
     }
 }

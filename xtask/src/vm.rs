@@ -1,5 +1,6 @@
 //! `cargo xtask vm`: a Debian with systemd and the unified cgroup hierarchy under qemu's software emulation, and a payload
-//! that runs in it. Owns the root image, the payload disk and the boot; what is tested is up to the payload.
+//! that runs in it. Owns the root image, the payload disk and the boot; what is tested is up to the payload: tests of critest/tests, and
+//! critest itself under the name `critest`.
 
 mod emulator;
 mod image;
@@ -13,6 +14,8 @@ use anyhow::{Context, Result, bail};
 pub(crate) use image::Suite;
 pub(crate) use payload::Driver;
 
+use payload::Payload;
+
 use crate::build::{self, Profile};
 use crate::process::step;
 use crate::workspace::Workspace;
@@ -20,23 +23,82 @@ use crate::workspace::Workspace;
 /// What runs if nothing is named: pods, their containers and their limits.
 const DEFAULT_TESTS: &[&str] = &["lifecycle", "containers"];
 
-/// Runs tests of critest in a guest.
+/// What stands for the CRI's own validation suite among the names of tests.
+const CRITEST: &str = "critest";
+
+/// Time for a guest that runs tests, and for one that runs critest: emulation is some ten times slower than the machine.
+const LIMIT_SECONDS: u64 = 900;
+const CRITEST_LIMIT_SECONDS: u64 = 5400;
+
+/// What runs in which guest.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Tests of critest/tests, `FILE` or `FILE::NAME`, or `critest`; none: lifecycle and containers.
+    tests: Vec<String>,
+    /// Which Debian: bookworm has the oldest kernel that is supported, sid the newest.
+    #[arg(long, value_enum, default_value = "trixie")]
+    suite: Suite,
+    /// Who makes cgroups.
+    #[arg(long, value_enum, default_value = "systemd")]
+    driver: Driver,
+    /// Time limit of the guest; default: 900 s, or 5400 s with critest.
+    #[arg(long)]
+    limit_seconds: Option<u64>,
+    /// Arguments of critest.
+    #[arg(last = true)]
+    arguments: Vec<String>,
+}
+
+impl Options {
+    /// A run of some tests in the default guest.
+    pub(crate) fn of(tests: &[&str], arguments: &[&str], limit_seconds: u64) -> Self {
+        let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        Self {
+            tests: owned(tests),
+            suite: Suite::Trixie,
+            driver: Driver::Systemd,
+            limit_seconds: Some(limit_seconds),
+            arguments: owned(arguments),
+        }
+    }
+
+    fn chosen(&self) -> Vec<String> {
+        let defaults = || DEFAULT_TESTS.iter().map(|&test| test.to_owned()).collect();
+        if self.tests.is_empty() { defaults() } else { self.tests.clone() }
+    }
+
+    fn limit_seconds(&self) -> u64 {
+        let long = self.tests.iter().any(|test| test == CRITEST);
+        self.limit_seconds.unwrap_or(if long { CRITEST_LIMIT_SECONDS } else { LIMIT_SECONDS })
+    }
+}
+
+/// Runs tests in a guest and returns its lines of results.
 ///
 /// # Errors
 /// Something can not be built, the guest does not come to its end, or a test failed.
-pub(crate) fn test(
-    workspace: &Workspace,
-    suite: Suite,
-    driver: Driver,
-    tests: &[String],
-    limit_seconds: u64,
-) -> Result<()> {
+pub(crate) fn test(workspace: &Workspace, options: &Options) -> Result<()> {
+    test_seeing(workspace, options, |_| {})
+}
+
+/// [`test`], which shows each line of the guest to `see` too.
+///
+/// # Errors
+/// See [`test`].
+pub(crate) fn test_seeing(workspace: &Workspace, options: &Options, see: impl FnMut(&str)) -> Result<()> {
     build::run(workspace, Profile::Dev)?;
-    let defaults = || DEFAULT_TESTS.iter().map(|&test| test.to_owned()).collect();
-    let chosen = if tests.is_empty() { defaults() } else { tests.to_vec() };
-    let payload = payload::collect(workspace, &Profile::Dev.output(workspace), &chosen, driver)?;
+    let chosen = options.chosen();
+    let mut payload = Payload::new(workspace, &Profile::Dev.output(workspace), options.driver)?;
+    for test in &chosen {
+        match test.as_str() {
+            CRITEST => payload.add_critest(workspace, &options.arguments, options.limit_seconds())?,
+            test => payload.add_test(workspace, test)?,
+        }
+    }
+    let payload = payload.finish()?;
+    let (suite, driver) = (options.suite, options.driver);
     step(&format!("running {} in a {suite:?} guest on cgroup v2 with the {driver:?} driver", chosen.join(", ")));
-    run(&workspace.target, suite, payload.path(), limit_seconds)
+    run(&workspace.target, suite, payload.path(), options.limit_seconds(), see)
 }
 
 /// Boots `suite` and runs `<payload>/run` in it, with the payload mounted read-only on `/payload`.
@@ -45,11 +107,11 @@ pub(crate) fn test(
 ///
 /// # Errors
 /// The guest could not be made, did not come to its end within `limit_seconds`, or the script failed.
-fn run(target: &Path, suite: Suite, payload: &Path, limit_seconds: u64) -> Result<()> {
+fn run(target: &Path, suite: Suite, payload: &Path, limit_seconds: u64, see: impl FnMut(&str)) -> Result<()> {
     let root = image::ensure(target, suite).with_context(|| format!("making the root image of {suite:?}"))?;
     let disk = image::pack(payload).with_context(|| format!("packing {} into a disk", payload.display()))?;
     let emulator = emulator::Emulator::ensure(target).context("unpacking the emulator")?;
-    match qemu::boot(&emulator, &root, disk.path(), limit_seconds)? {
+    match qemu::boot(&emulator, &root, disk.path(), limit_seconds, see)? {
         0 => Ok(()),
         code => bail!("the payload in the {suite:?} guest ended with exit code {code}; its output is above"),
     }

@@ -14,6 +14,8 @@ pub(crate) enum Suite {
     Bookworm,
     /// Debian 13, kernel 6.12.
     Trixie,
+    /// Debian unstable, the newest kernel that Debian has.
+    Sid,
 }
 
 impl Suite {
@@ -21,6 +23,7 @@ impl Suite {
         match self {
             Self::Bookworm => "bookworm",
             Self::Trixie => "trixie",
+            Self::Sid => "sid",
         }
     }
 }
@@ -34,6 +37,9 @@ pub(super) struct RootImage {
 
 /// Bump when the content of the root image changes.
 const IMAGE_VERSION: u32 = 1;
+
+/// Time limit of one debootstrap; on two idle cores it takes one to three minutes.
+const BOOTSTRAP_SECONDS: u32 = 900;
 
 /// Lines of a failed program's output that are shown.
 const SHOWN_LINES: usize = 10;
@@ -73,9 +79,20 @@ pub(super) fn debootstrap(dir: &Path, suite: Suite, packages: &str) -> Result<()
     fs::rename(&root, dir).with_context(|| format!("moving the finished root to {}", dir.display()))
 }
 
+/// A mirror may be away for a moment, or hang: there are two tries, and each has its time.
 fn bootstrap(root: &Path, suite: Suite, packages: &str) -> Result<()> {
-    let include = format!("--include={packages}");
-    sh(Command::new("debootstrap").args(["--variant=minbase", &include, suite.name()]).arg(root))
+    let once = || {
+        let include = format!("--include={packages}");
+        let limit = BOOTSTRAP_SECONDS.to_string();
+        let mut command = Command::new("timeout");
+        command.args(["-k", "10", &limit, "debootstrap", "--variant=minbase", &include, suite.name()]);
+        sh(command.arg(root)).with_context(|| format!("debootstrap of {suite:?}, which needs a mirror of Debian"))
+    };
+    once().or_else(|error| {
+        println!("vm: {error:#}\nvm: trying once more");
+        fs::remove_dir_all(root).with_context(|| format!("removing {}", root.display()))?;
+        once()
+    })
 }
 
 /// Builds beside `dir` and renames at the end, so that an interrupted build leaves no half image behind.

@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::critest::{self, Kit};
 use crate::process;
 use crate::workspace::Workspace;
 
@@ -29,29 +30,80 @@ impl Driver {
     }
 }
 
-/// Collects the payload in a temporary directory. `tests` are `FILE` or `FILE::NAME` of critest/tests.
-pub(super) fn collect(
-    workspace: &Workspace,
-    binaries: &Path,
-    tests: &[String],
+/// Where critest's kit lies in the guest.
+const KIT: &str = "/payload/critest";
+
+/// The daemon as a node has it: a unit, whose pods outlive it.
+const SERVICE: &str = "[Unit]
+Description=Podwright
+[Service]
+Type=notify
+ExecStart=/usr/local/bin/podwrightd --cgroup-driver @DRIVER@ --log-level debug
+Delegate=yes
+KillMode=process
+TasksMax=infinity
+LimitNOFILE=1048576
+";
+
+/// A directory that becomes the guest's second disk.
+pub(super) struct Payload {
+    dir: tempfile::TempDir,
     driver: Driver,
-) -> Result<tempfile::TempDir> {
-    let payload = tempfile::tempdir()?;
-    let bin = payload.path().join("bin");
-    copy_tree(binaries, &bin)?;
-    let mut script = format!(
-        "export PODWRIGHT_BIN_DIR=/payload/bin PODWRIGHT_CGROUP_DRIVER={} RUST_BACKTRACE=0 TMPDIR=/var/tmp\nfailed=0\n\
-         uname -r; stat -f -c %T /sys/fs/cgroup\n",
-        driver.name()
-    );
-    for test in tests {
-        let (file, name) = test.split_once("::").unwrap_or((test, ""));
-        copy(&executable(workspace, file)?, &payload.path().join(file))?;
-        script.push_str(&format!("/payload/{file} --test-threads=2 {name} || failed=1\n"));
+    script: String,
+}
+
+impl Payload {
+    /// The programs, and no test yet.
+    pub(super) fn new(workspace: &Workspace, binaries: &Path, driver: Driver) -> Result<Self> {
+        // Not in /tmp: it is large.
+        let dir = tempfile::tempdir_in(&workspace.target)?;
+        copy_tree(binaries, &dir.path().join("bin"))?;
+        let script = format!(
+            "export PODWRIGHT_BIN_DIR=/payload/bin PODWRIGHT_CGROUP_DRIVER={} RUST_BACKTRACE=0 TMPDIR=/var/tmp\nfailed=0\n\
+             uname -r; stat -f -c %T /sys/fs/cgroup\n",
+            driver.name()
+        );
+        Ok(Self { dir, driver, script })
     }
-    script.push_str("exit $failed\n");
-    fs::write(payload.path().join("run"), script)?;
-    Ok(payload)
+
+    /// Adds a test of critest/tests, `FILE` or `FILE::NAME`.
+    pub(super) fn add_test(&mut self, workspace: &Workspace, test: &str) -> Result<()> {
+        let (file, name) = test.split_once("::").unwrap_or((test, ""));
+        copy(&executable(workspace, file)?, &self.dir.path().join(file))?;
+        self.script.push_str(&format!("/payload/{file} --test-threads=2 {name} || failed=1\n"));
+        Ok(())
+    }
+
+    /// Adds critest, against a daemon that systemd runs.
+    pub(super) fn add_critest(&mut self, workspace: &Workspace, words: &[String], limit_seconds: u64) -> Result<()> {
+        let kit = Kit::ensure(workspace, critest::Options::default().cri_tools().as_deref())?;
+        let to = self.dir.path().join("critest");
+        copy_tree(&kit.programs, &to.join("programs"))?;
+        copy_tree(&kit.parts, &to.join("parts"))?;
+        copy(&kit.runner, &to.join("runner"))?;
+        fs::copy(&kit.skips, to.join("skips.toml")).context("copying skips.toml")?;
+        fs::write(to.join("podwright.service"), SERVICE.replace("@DRIVER@", self.driver.name()))?;
+        let words: String = words.iter().map(|word| format!(" {}", shell_quoted(word))).collect();
+        self.script.push_str(&format!(
+            "install -D -t /usr/local/bin /payload/bin/podwrightd /payload/bin/podwright-shim\n\
+             cp {KIT}/podwright.service /etc/systemd/system/ && systemctl daemon-reload && systemctl start podwright || failed=1\n\
+             {KIT}/runner --programs {KIT}/programs --parts {KIT}/parts --skips {KIT}/skips.toml --output /var/tmp/critest \
+             --endpoint unix:///run/podwright/podwright.sock --hosts-dir /etc/podwright/certs.d --limit-seconds {limit_seconds} \
+             --{words} || {{ failed=1; journalctl -u podwright -p warning --no-pager | tail -n 60; }}\n",
+        ));
+        Ok(())
+    }
+
+    /// Writes the script and hands the directory out.
+    pub(super) fn finish(mut self) -> Result<tempfile::TempDir> {
+        self.script.push_str("exit $failed\n");
+        fs::write(self.dir.path().join("run"), &self.script)?;
+        Ok(self.dir)
+    }
+}
+
+fn shell_quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// Builds a test of critest and returns its path.
@@ -98,4 +150,14 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::set_permissions(to, fs::Permissions::from_mode(0o755))?;
     ensure!(to.exists(), "{} was not copied", from.display());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_reach_the_guest_whole() {
+        assert_eq!(shell_quoted("a 'b' $c"), "'a '\\''b'\\'' $c'");
+    }
 }

@@ -20,7 +20,13 @@ const KERNEL_ARGUMENTS: &str =
     "root=/dev/vda rw console=ttyS0 quiet panic=-1 systemd.show_status=0 systemd.mask=serial-getty@ttyS0.service";
 
 /// Boots and returns the payload's exit code. Disks are snapshots: nothing of a run reaches the next one.
-pub(super) fn boot(emulator: &Emulator, root: &RootImage, payload: &Path, limit_seconds: u64) -> Result<i32> {
+pub(super) fn boot(
+    emulator: &Emulator,
+    root: &RootImage,
+    payload: &Path,
+    limit_seconds: u64,
+    see: impl FnMut(&str),
+) -> Result<i32> {
     let drive = |path: &Path| format!("file={},if=virtio,format=raw,snapshot=on", path.display());
     let mut qemu = emulator
         .command()
@@ -37,7 +43,7 @@ pub(super) fn boot(emulator: &Emulator, root: &RootImage, payload: &Path, limit_
         .spawn()
         .context("starting qemu")?;
     let console = qemu.stdout.take().context("qemu has no console pipe")?;
-    let outcome = watch(console, limit_seconds);
+    let outcome = watch(console, limit_seconds, see);
     if outcome.is_err() {
         qemu.kill().context("killing a guest that did not come to its end")?;
     }
@@ -45,7 +51,7 @@ pub(super) fn boot(emulator: &Emulator, root: &RootImage, payload: &Path, limit_
     outcome
 }
 
-fn watch(console: impl std::io::Read + Send + 'static, limit_seconds: u64) -> Result<i32> {
+fn watch(console: impl std::io::Read + Send + 'static, limit_seconds: u64, mut see: impl FnMut(&str)) -> Result<i32> {
     let (sender, lines) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(console).split(b'\n').map_while(Result::ok) {
@@ -60,7 +66,10 @@ fn watch(console: impl std::io::Read + Send + 'static, limit_seconds: u64) -> Re
         match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
             Ok(line) => match exit_code(&line) {
                 Some(found) => code = Some(found),
-                None if code.is_none() => println!("vm| {line}"),
+                None if code.is_none() => {
+                    println!("vm| {line}");
+                    see(&line);
+                }
                 None => {}
             },
             Err(mpsc::RecvTimeoutError::Timeout) => bail!("the guest did not come to its end within {limit_seconds} s"),
@@ -87,7 +96,9 @@ mod tests {
 
     #[test]
     fn a_guest_that_dies_early_is_an_error() {
-        assert!(watch(&b"panic\n"[..], 5).is_err());
-        assert_eq!(watch(&b"hello\nPODWRIGHT-VM-EXIT 0\n"[..], 5).ok(), Some(0));
+        assert!(watch(&b"panic\n"[..], 5, |_| {}).is_err());
+        let mut seen = Vec::new();
+        let code = watch(&b"hello\nPODWRIGHT-VM-EXIT 0\n"[..], 5, |line| seen.push(line.to_owned()));
+        assert_eq!((code.ok(), seen), (Some(0), vec!["hello".to_owned()]));
     }
 }

@@ -1,0 +1,89 @@
+//! `cargo xtask critest`: the CRI's own validation suite against our daemon. Started by xtask, which builds what it needs.
+//!
+//! Owns the run: registry, daemon, critest, and the judgement of its report. Each part has a file.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr)] // It is a program for a terminal.
+
+mod images;
+mod report;
+mod run;
+mod skips;
+mod stage;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+/// Runs critest against podwrightd.
+#[derive(Parser)]
+struct Arguments {
+    /// Directory with critest and ginkgo.
+    #[arg(long)]
+    programs: PathBuf,
+    /// Directory with what the images are made of; see `xtask/src/critest/parts.rs`.
+    #[arg(long)]
+    parts: PathBuf,
+    /// The skips that are allowed.
+    #[arg(long)]
+    skips: PathBuf,
+    /// Where logs and reports go.
+    #[arg(long)]
+    output: PathBuf,
+    /// Stream over WebSocket.
+    #[arg(long)]
+    websocket: bool,
+    /// Specs that run at once.
+    #[arg(long, default_value_t = 1)]
+    parallel: u32,
+    /// Run the benchmarks and not the specs.
+    #[arg(long)]
+    benchmark: bool,
+    /// Show everything that critest prints.
+    #[arg(long)]
+    verbose: bool,
+    /// A daemon that runs already, `unix://…`; its hosts.toml files are in --hosts-dir.
+    #[arg(long, requires = "hosts_dir")]
+    endpoint: Option<String>,
+    /// Where the daemon of --endpoint looks for hosts.toml files.
+    #[arg(long)]
+    hosts_dir: Option<PathBuf>,
+    /// Time limit of all specs together.
+    #[arg(long, default_value_t = 1800)]
+    limit_seconds: u64,
+    /// Arguments of critest.
+    #[arg(last = true)]
+    arguments: Vec<String>,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match judge(&Arguments::parse()).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether everything passed that had to.
+async fn judge(arguments: &Arguments) -> Result<bool> {
+    let skips = skips::Skips::read(&arguments.skips)?;
+    let mut stage = stage::Stage::set(arguments).await?;
+    let outcome = run::critest(arguments, &stage, &skips)?;
+    let left = stage.leave().await;
+    let mut faults = outcome.report.faults(&skips, outcome.chosen);
+    faults.extend(outcome.ended_badly);
+    faults.extend(left.err().map(|error| format!("{error:#}")));
+    outcome.report.print(&skips);
+    for fault in &faults {
+        println!("fault: {fault}");
+    }
+    println!("everything that critest printed: {}", arguments.output.join(run::LOG).display());
+    println!("{}", outcome.closing_line);
+    Ok(faults.is_empty())
+}

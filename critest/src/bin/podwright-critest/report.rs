@@ -1,0 +1,184 @@
+//! ginkgo's JSON report: which specs passed, failed and skipped, and with what words.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use crate::skips::Skips;
+
+/// Lines of a failed spec's own output that are shown.
+const SHOWN_LINES: usize = 12;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Suite {
+    #[serde(default)]
+    spec_reports: Option<Vec<Node>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Node {
+    #[serde(default)]
+    container_hierarchy_texts: Option<Vec<String>>,
+    #[serde(default)]
+    leaf_node_type: String,
+    #[serde(default)]
+    leaf_node_text: String,
+    #[serde(default)]
+    state: String,
+    #[serde(default)]
+    failure: Failure,
+    #[serde(default)]
+    captured_ginkgo_writer_output: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Failure {
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    location: Location,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Location {
+    #[serde(default)]
+    file_name: String,
+    #[serde(default)]
+    line_number: u64,
+}
+
+/// How one spec ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Passed,
+    /// By its own decision.
+    Skipped(String),
+    /// By the choice of specs.
+    NotChosen,
+    Failed(String),
+}
+
+/// A spec.
+#[derive(Debug)]
+struct Spec {
+    name: String,
+    end: End,
+    output: String,
+}
+
+/// Whether all specs were to run, or the caller chose some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Chosen {
+    /// All but those that skips.toml names.
+    All,
+    /// Some.
+    Some,
+}
+
+/// All specs of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    specs: Vec<Spec>,
+}
+
+impl Report {
+    /// Reads ginkgo's file.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("reading ginkgo's report {}", path.display()))?;
+        Self::parse(&text).with_context(|| format!("in {}", path.display()))
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let suites: Vec<Suite> = serde_json::from_str(text).context("ginkgo's report is not as expected")?;
+        let nodes = suites.into_iter().flat_map(|suite| suite.spec_reports.unwrap_or_default());
+        let specs: Vec<Spec> = nodes.filter_map(Node::spec).collect();
+        ensure!(!specs.is_empty(), "ginkgo's report names no spec");
+        Ok(Self { specs })
+    }
+
+    /// What must not be: failures, skips that are not allowed, a run of nothing.
+    pub(crate) fn faults(&self, skips: &Skips, chosen: Chosen) -> Vec<String> {
+        let mut faults: Vec<String> = self.specs.iter().filter_map(|spec| spec.fault(skips, chosen)).collect();
+        if !self.specs.iter().any(|spec| spec.end == End::Passed) {
+            faults.push("no spec passed".into());
+        }
+        faults
+    }
+
+    /// Lists failures with their output, and skips with their reasons.
+    pub(crate) fn print(&self, skips: &Skips) {
+        for spec in &self.specs {
+            match &spec.end {
+                End::Failed(message) => {
+                    println!("failed: {}\n{}\n{}", spec.name, indented(message), spec.shown_output())
+                }
+                End::Skipped(reason) => {
+                    let why = skips.allows(&spec.name, reason).unwrap_or("not in skips.toml");
+                    println!("skipped: {}\n    {reason} ({why})", spec.name);
+                }
+                End::NotChosen => {
+                    if let Some(why) = skips.leaves_out(&spec.name) {
+                        println!("left out: {}\n    {why}", spec.name);
+                    }
+                }
+                End::Passed => {}
+            }
+        }
+    }
+}
+
+impl Node {
+    fn spec(self) -> Option<Spec> {
+        let is_spec = self.leaf_node_type == "It";
+        let failed = !matches!(self.state.as_str(), "passed" | "skipped" | "pending");
+        // Nodes of the suite are no specs, but they can fail.
+        if !is_spec && !failed {
+            return None;
+        }
+        let mut words = self.container_hierarchy_texts.unwrap_or_default();
+        words.push(if self.leaf_node_text.is_empty() { self.leaf_node_type } else { self.leaf_node_text });
+        let at = format!(
+            "{} ({}:{})",
+            self.failure.message, self.failure.location.file_name, self.failure.location.line_number
+        );
+        let end = match self.state.as_str() {
+            "passed" => End::Passed,
+            "skipped" if self.failure.message.is_empty() => End::NotChosen,
+            "skipped" => End::Skipped(self.failure.message),
+            "pending" => End::Skipped("pending".into()),
+            _ => End::Failed(at),
+        };
+        Some(Spec { name: words.join(" "), end, output: self.captured_ginkgo_writer_output })
+    }
+}
+
+impl Spec {
+    fn fault(&self, skips: &Skips, chosen: Chosen) -> Option<String> {
+        match &self.end {
+            End::Passed => None,
+            End::Failed(_) => Some(format!("failed: {}", self.name)),
+            End::Skipped(reason) if skips.allows(&self.name, reason).is_some() => None,
+            End::Skipped(_) => Some(format!("skipped, and skips.toml does not allow it: {}", self.name)),
+            End::NotChosen if chosen == Chosen::Some || skips.leaves_out(&self.name).is_some() => None,
+            End::NotChosen => Some(format!("not run, and skips.toml does not name it: {}", self.name)),
+        }
+    }
+
+    fn shown_output(&self) -> String {
+        let lines: Vec<&str> = self.output.lines().collect();
+        indented(&lines.get(lines.len().saturating_sub(SHOWN_LINES)..).unwrap_or_default().join("\n"))
+    }
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests;

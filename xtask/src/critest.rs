@@ -1,0 +1,104 @@
+//! `cargo xtask critest`: the CRI's own validation suite against our daemon.
+//!
+//! Owns what has to be built and fetched for it; the run itself is the program `podwright-critest` of critest/.
+
+pub(crate) mod parts;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::build::{self, Profile};
+use crate::process::{self, step};
+use crate::workspace::Workspace;
+
+/// Names a source tree of cri-tools, as the flag does.
+const CRI_TOOLS: &str = "PODWRIGHT_CRI_TOOLS";
+
+/// How critest is to run.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Options {
+    /// Stream over WebSocket: adds -websocket-exec, -websocket-attach and -websocket-portforward.
+    #[arg(long)]
+    websocket: bool,
+    /// Specs that run at once.
+    #[arg(long)]
+    parallel: Option<u32>,
+    /// Run the benchmarks and not the specs.
+    #[arg(long)]
+    benchmark: bool,
+    /// Show everything that critest prints.
+    #[arg(long)]
+    verbose: bool,
+    /// Time limit of all specs together.
+    #[arg(long)]
+    limit_seconds: Option<u64>,
+    /// A source tree of cri-tools to build critest from, in place of the release that critest/go.mod pins. PODWRIGHT_CRI_TOOLS does
+    /// the same.
+    #[arg(long)]
+    cri_tools: Option<PathBuf>,
+    /// Arguments of critest, such as -ginkgo.focus TEXT.
+    #[arg(last = true)]
+    arguments: Vec<String>,
+}
+
+impl Options {
+    /// The source tree that replaces the pinned release.
+    pub(crate) fn cri_tools(&self) -> Option<PathBuf> {
+        self.cri_tools.clone().or_else(|| std::env::var_os(CRI_TOOLS).map(PathBuf::from))
+    }
+
+    /// As the program takes them.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        let flags = [(self.websocket, "--websocket"), (self.benchmark, "--benchmark"), (self.verbose, "--verbose")];
+        words.extend(flags.iter().filter(|(set, _)| *set).map(|(_, flag)| (*flag).to_owned()));
+        words.extend(self.parallel.map(|count| format!("--parallel={count}")));
+        words.extend(self.limit_seconds.map(|seconds| format!("--limit-seconds={seconds}")));
+        if !self.arguments.is_empty() {
+            words.push("--".into());
+            words.extend(self.arguments.iter().cloned());
+        }
+        words
+    }
+}
+
+/// Everything that a run needs, built and fetched.
+pub(crate) struct Kit {
+    /// critest and ginkgo.
+    pub(crate) programs: PathBuf,
+    /// What the images are made of.
+    pub(crate) parts: PathBuf,
+    /// The program that runs critest.
+    pub(crate) runner: PathBuf,
+    /// critest/skips.toml.
+    pub(crate) skips: PathBuf,
+}
+
+impl Kit {
+    /// Builds and fetches it.
+    pub(crate) fn ensure(workspace: &Workspace, cri_tools: Option<&Path>) -> Result<Self> {
+        let programs = build::critest(workspace, cri_tools)?;
+        let parts = parts::ensure(workspace).context("gathering what critest's images are made of")?;
+        step("building the runner of critest");
+        let words = ["build", "--quiet", "--package", "podwright-critest", "--bin", "podwright-critest"];
+        process::run(&mut workspace.cargo(&words))?;
+        Ok(Self {
+            programs,
+            parts,
+            runner: workspace.target.join("debug/podwright-critest"),
+            skips: workspace.root.join("critest/skips.toml"),
+        })
+    }
+}
+
+/// A command that runs critest; the daemon must be built.
+pub(crate) fn command(workspace: &Workspace, options: &Options) -> Result<Command> {
+    let kit = Kit::ensure(workspace, options.cri_tools().as_deref())?;
+    let mut command = Command::new(kit.runner);
+    command.arg("--programs").arg(kit.programs).arg("--parts").arg(kit.parts).arg("--skips").arg(kit.skips);
+    command.arg("--output").arg(workspace.target.join("critest/results"));
+    command.args(options.words()).env("PODWRIGHT_BIN_DIR", Profile::Dev.output(workspace));
+    Ok(command)
+}

@@ -31,7 +31,8 @@ fn steps<'a>(pod: &'a Value, container: &str) -> Vec<&'a str> {
 fn root_why_tells_the_steps_of_a_pod_and_its_containers() {
     with_world(async |world| {
         let pod = world.run_pod_named("asked").await?;
-        let id = world.create(&pod, &container("absent", &world.image, &["/no/such/program"])).await?;
+        let absent = container("absent", &world.image, &["/no/such/program"]);
+        let id = world.create(&pod, &absent).await?;
         world.start(&id).await.err().context("the start succeeded")?;
         let whole = why(&world.daemon, &pod.id)?;
         ensure!(whole.len() == 1 && whole[0]["state"] == "ready", "{whole:?}");

@@ -74,6 +74,11 @@ async fn back_to(world: &World, before: (usize, usize)) -> Result<()> {
     }
 }
 
+/// The head of the answer to a plain GET.
+fn status(world: &World, address: &str, path: &str) -> Result<String> {
+    Raw::connect(&world.daemon, address)?.ask(&format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n"))
+}
+
 #[test]
 fn root_tokens_are_good_once_and_for_what_they_were_given() {
     with_world(async |world| {
@@ -81,20 +86,17 @@ fn root_tokens_are_good_once_and_for_what_they_were_given() {
         let id = world.run_shell(&pod, "main", "sleep 1000").await?;
         let url = exec_url(world, &id, &["true"]).await?;
         let (address, path) = parts(&url)?;
-        let status = |path: &str| {
-            Raw::connect(&world.daemon, address)?.ask(&format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n"))
-        };
         for unknown in ["/", "/exec/", "/exec/0123456789abcdef", "/nothing/x", "/exec/x/y", "/exec/..%2f..", "//"] {
-            let head = status(unknown)?;
+            let head = status(world, address, unknown)?;
             ensure!(head.starts_with("HTTP/1.1 404 "), "{unknown}: {head}");
         }
         // Used up by a request that asks for no upgrade, too.
-        ensure!(status(path)?.starts_with("HTTP/1.1 400 "), "the token is known");
-        ensure!(status(path)?.starts_with("HTTP/1.1 404 "), "once");
+        ensure!(status(world, address, path)?.starts_with("HTTP/1.1 400 "), "the token is known");
+        ensure!(status(world, address, path)?.starts_with("HTTP/1.1 404 "), "once");
 
         let url = exec_url(world, &id, &["true"]).await?;
         let elsewhere = parts(&url)?.1.replace("/exec/", "/attach/");
-        ensure!(status(&elsewhere)?.starts_with("HTTP/1.1 404 "), "not for an attach");
+        ensure!(status(world, address, &elsewhere)?.starts_with("HTTP/1.1 404 "), "not for an attach");
         let delete = format!("DELETE {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
         ensure!(Raw::connect(&world.daemon, address)?.ask(&delete)?.starts_with("HTTP/1.1 405 "), "no DELETE");
         Ok(())

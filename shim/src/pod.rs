@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use podwright_cgroups::Cgroup;
 use podwright_runtime::{CgroupEntry, IdMappings, MappedRoot, PodNamespaces, PodPlan, Progress, Starting};
@@ -46,6 +46,8 @@ enum Pause {
         starting: Starting,
         waiting: bool,
         ended: bool,
+        /// After which it is late.
+        until: Instant,
     },
     Running {
         pid: Pid,
@@ -189,14 +191,15 @@ impl Server {
         let serial = self.new_serial();
         let watched = self.poller.add(&starting, Token::Start(serial));
         self.pod.pause_cgroup = Some((cgroup, placement.deferred));
-        self.pod.pause = Pause::Starting { starting, waiting: false, ended: false };
+        self.pod.pause =
+            Pause::Starting { starting, waiting: false, ended: false, until: Instant::now() + PAUSE_LIMIT };
         self.timers.set(Timer::Pause, PAUSE_LIMIT);
         watched.map_err(|error| Failure::of("watch the start of", object, &error))
     }
 
     /// The pause process said something on its way.
     pub(crate) fn pause_progressed(&mut self) {
-        let Pause::Starting { starting, waiting, ended } = &mut self.pod.pause else { return };
+        let Pause::Starting { starting, waiting, ended, .. } = &mut self.pod.pause else { return };
         match starting.on_readable() {
             Ok(Progress::Pending | Progress::Resolved(_) | Progress::Terminal(_)) => (),
             Ok(Progress::Moved) => *ended = false,
@@ -260,8 +263,7 @@ impl Server {
         match &mut self.pod.pause {
             Pause::Starting { starting, ended: has_ended, .. } if starting.pid() == ended.pid => {
                 *has_ended = true;
-                self.pause_progressed();
-                self.timers.set(Timer::Pause, Duration::ZERO);
+                self.read_last_words();
                 true
             }
             Pause::Running { pid, .. } if *pid == ended.pid => {
@@ -273,12 +275,13 @@ impl Server {
         }
     }
 
-    /// The time of the pause process is over, or it ended and its words are to be read.
+    /// The time of the pause process is over, or one process of it ended and its words are to be read.
     pub(crate) fn pause_is_late(&mut self) {
         match &self.pod.pause {
-            Pause::Starting { ended: true, .. } => {
-                self.pause_progressed();
-                self.timers.set(Timer::Pause, Duration::ZERO);
+            Pause::Starting { ended: true, .. } => self.read_last_words(),
+            // Set for the first process of a user namespace, which ended; the second one took over meanwhile.
+            Pause::Starting { until, .. } if Instant::now() < *until => {
+                self.timers.set(Timer::Pause, until.saturating_duration_since(Instant::now()));
             }
             Pause::Starting { .. } => {
                 let failure =
@@ -287,6 +290,12 @@ impl Server {
             }
             Pause::None | Pause::Running { .. } | Pause::Ended => (),
         }
+    }
+
+    /// Reads a word of the process that ended, and sees to it that the next one is read soon.
+    fn read_last_words(&mut self) {
+        self.pause_progressed();
+        self.timers.set(Timer::Pause, Duration::ZERO);
     }
 
     /// Puts the pod back to where it was before it was made.

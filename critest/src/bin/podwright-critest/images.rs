@@ -92,6 +92,7 @@ impl Maker<'_> {
 
     fn servers(&self, nginx: &Path) -> Result<()> {
         let program = tree(LayerBuilder::new(), nginx)?
+            .dir("var/run", 0o755)
             .dir("var/log", 0o755)
             .dir("var/log/nginx", 0o755)
             .file("var/www/index.html", 0o644, NGINX_PAGE.as_bytes())
@@ -153,7 +154,7 @@ fn nginx_config(port: u16) -> String {
         .map(|name| format!("  {name}_temp_path /tmp/nginx-{name};\n"))
         .concat();
     format!(
-        "worker_processes 1;\npid /tmp/nginx.pid;\nerror_log stderr;\nevents {{}}\nhttp {{\n  access_log off;\n{scratch}  \
+        "user www-data;\nworker_processes 1;\npid /var/run/nginx.pid;\nerror_log stderr;\nevents {{}}\nhttp {{\n  access_log off;\n{scratch}  \
          server {{\n    listen {port};\n    root /var/www;\n  }}\n}}\n"
     )
 }

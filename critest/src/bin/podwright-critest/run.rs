@@ -2,10 +2,10 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::Arguments;
 use crate::report::{Chosen, Report};
@@ -61,7 +61,7 @@ pub(crate) fn critest(arguments: &Arguments, stage: &Stage, skips: &Skips) -> Re
     if let Some(log) = stage.log() {
         fs::write(arguments.output.join(DAEMON_LOG), log).context("keeping the daemon's log")?;
     }
-    let report = Report::read(&report_path(arguments, stage)?).with_context(|| {
+    let report = Report::read(&arguments.output.join(REPORT)).with_context(|| {
         format!("critest ended with {status} and left no report; see {}", arguments.output.join(LOG).display())
     })?;
     let ended_badly = (!status.success()).then(|| format!("critest ended with {status}"));
@@ -77,8 +77,8 @@ fn command(arguments: &Arguments, stage: &Stage, skips: &Skips) -> Result<Comman
     command.args(["-runtime-endpoint", &endpoint, "-image-endpoint", &endpoint, "-config", "/dev/null"]);
     command.arg(format!("-ginkgo.timeout={}s", arguments.limit_seconds));
     command.args(["-ginkgo.no-color", "-ginkgo.v"]);
-    command.arg(format!("-ginkgo.json-report={}", report_name(arguments, REPORT)));
-    command.arg(format!("-ginkgo.junit-report={}", report_name(arguments, JUNIT)));
+    command.arg(format!("-ginkgo.json-report={}", arguments.output.join(REPORT).display()));
+    command.arg(format!("-ginkgo.junit-report={}", arguments.output.join(JUNIT).display()));
     if arguments.websocket {
         command.args(["-websocket-exec", "-websocket-attach", "-websocket-portforward"]);
     }
@@ -138,26 +138,6 @@ fn follow(output: impl std::io::Read, mut log: File, verbose: bool) -> Result<St
         }
     }
     Ok(closing_line)
-}
-
-/// What critest is told: the ginkgo command of parallel runs puts the path behind a directory of its own.
-fn report_name(arguments: &Arguments, name: &str) -> String {
-    if arguments.parallel > 1 { name.into() } else { arguments.output.join(name).display().to_string() }
-}
-
-/// With `-parallel` the reports are beside the link to itself that critest makes below TMPDIR.
-fn report_path(arguments: &Arguments, stage: &Stage) -> Result<PathBuf> {
-    let path = arguments.output.join(REPORT);
-    if arguments.parallel > 1 {
-        for entry in fs::read_dir(stage.scratch()).context("listing critest's temporary files")? {
-            let dir = entry?.path();
-            for name in [REPORT, JUNIT].into_iter().filter(|name| dir.join(name).is_file()) {
-                fs::copy(dir.join(name), arguments.output.join(name)).context("keeping ginkgo's report")?;
-            }
-        }
-    }
-    ensure!(path.is_file(), "ginkgo left no report");
-    Ok(path)
 }
 
 #[cfg(test)]

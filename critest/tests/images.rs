@@ -56,6 +56,7 @@ fn root_an_image_has_one_id_in_all_calls_and_from_all_registries() {
             ensure!(world.image(name).await?.is_none(), "{name} is still there");
         }
         world.remove_image(&names[1]).await?;
+        drop(other);
         world.count().await
     });
 }

@@ -1,5 +1,7 @@
 //! The corpus is replayed by every test run, so that what fuzzing has found stays mended.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -20,7 +20,7 @@ pub(super) fn reference(spec: Option<v1::ImageSpec>) -> Result<String, BadField>
 
 /// Lists images; a filter without a name lists all.
 pub(super) fn list(cri: &Cri, request: v1::ListImagesRequest) -> Result<v1::ListImagesResponse, Status> {
-    let images = found(cri, request.filter)?.iter().map(|image| answer::image(image)).collect();
+    let images = found(cri, request.filter)?.iter().map(answer::image).collect();
     chunks::whole(v1::ListImagesResponse { images }, "StreamImages")
 }
 

@@ -76,7 +76,7 @@ fn root_crictl_executes_with_output_input_and_exit_codes() {
 /// Runs crictl on a terminal of 100 columns and 40 rows.
 fn on_a_terminal(daemon: &Daemon, words: &[&str], input: &[u8]) -> Result<String> {
     let command = crictl(daemon, words)?;
-    let quoted = |word: &std::ffi::OsStr| format!("'{}'", word.to_string_lossy());
+    let quoted = |word: &std::ffi::OsStr| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"));
     let line: Vec<String> = std::iter::once(command.get_program()).chain(command.get_args()).map(quoted).collect();
     let script = format!("stty cols 100 rows 40; {}", line.join(" "));
     let mut child = Command::new("script")

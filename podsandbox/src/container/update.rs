@@ -124,7 +124,11 @@ pub(crate) async fn reopen_log(container: &Container) -> Outcome {
         return Err(EngineError::FailedPrecondition(text));
     }
     let shim = container.sandbox.ready_shim(&what())?;
-    shim.reopen_log(&container.id).await.map_err(|e| EngineError::from(e).within(what()))
+    shim.reopen_log(&container.id).await.map_err(|e| match EngineError::from(e) {
+        // Its program ended, and the news of that is on its way.
+        EngineError::NotFound(text) => EngineError::FailedPrecondition(format!("{}: {text}", what())),
+        other => other.within(what()),
+    })
 }
 
 #[cfg(test)]

@@ -171,7 +171,10 @@ impl Unit {
 impl Drop for Unit {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            println!("{}", self.journal());
+            #[allow(clippy::print_stdout)]
+            {
+                println!("{}", self.journal());
+            }
         }
         let _ = systemctl(&["stop", &self.name]);
         let _ = fs::remove_file(self.path());

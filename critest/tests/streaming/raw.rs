@@ -108,12 +108,15 @@ impl Raw {
 
     /// The next frame: its first word, flags and payload.
     pub(crate) fn frame(&mut self) -> Result<(u32, u8, Vec<u8>)> {
-        let mut head = [0; 8];
-        self.stream.read_exact(&mut head).context("reading a frame")?;
-        let word = |at: usize| u32::from_be_bytes(head[at..at + 4].try_into().unwrap_or_default());
-        let mut payload = vec![0; usize::try_from(word(4) & 0xff_ffff)?];
+        let mut word = [0; 4];
+        self.stream.read_exact(&mut word).context("reading a frame")?;
+        let first = u32::from_be_bytes(word);
+        self.stream.read_exact(&mut word).context("reading a frame's length")?;
+        let [flags, length @ ..] = word;
+        let [high, middle, low] = length;
+        let mut payload = vec![0; usize::try_from(u32::from_be_bytes([0, high, middle, low]))?];
         self.stream.read_exact(&mut payload).context("reading a frame's payload")?;
-        Ok((word(0), head[4], payload))
+        Ok((first, flags, payload))
     }
 
     /// Reads a stream's data up to its end, and drops all else.

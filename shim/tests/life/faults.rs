@@ -145,8 +145,8 @@ async fn root_the_shim_holds_nothing_it_does_not_need() {
         let targets = directory.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
         targets.map(|target| target.display().to_string()).collect()
     };
-    // Streams, listener, directory, epoll, signals, one connection, three namespaces. A copy goes with each answer.
-    wait_for("few are open", || fds().len() == 11).await;
+    // Streams, listener, directory, epoll, signals, a spare one, one connection, three namespaces. A copy goes with each answer.
+    wait_for("few are open", || fds().len() == 12).await;
     assert!(!fds().iter().any(|fd| fd.contains("inotify")));
     assert!(std::fs::read(format!("/proc/{pid}/environ")).unwrap().is_empty());
     assert_eq!(std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap(), std::path::Path::new("/"));
@@ -203,17 +203,20 @@ async fn root_a_shim_that_can_not_begin_says_why() {
 async fn root_a_shim_without_free_descriptors_refuses_and_goes_on() {
     let mut world = World::with_pod().await;
     let shim = world.client.hello().pid;
-    let open: Vec<u64> = std::fs::read_dir(format!("/proc/{shim}/fd"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
-        .collect();
+    let open = || -> Vec<u64> {
+        let directory = std::fs::read_dir(format!("/proc/{shim}/fd")).unwrap();
+        directory.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect()
+    };
+    // The copy that went with the answer is closed.
+    wait_for("few are open", || open().len() == 12).await;
+    let open = open();
     let free = (0..).find(|number| !open.contains(number)).unwrap();
     let pid = rustix::process::Pid::from_raw(shim);
     let limit = |current| rustix::process::Rlimit { current: Some(current), maximum: Some(1024) };
-    let before = rustix::process::prlimit(pid, rustix::process::Resource::Nofile, limit(free)).unwrap();
+    rustix::process::prlimit(pid, rustix::process::Resource::Nofile, limit(free)).unwrap();
     let refused = Client::connect(&world.launcher.socket_path(&world.sandbox)).await.map(drop).unwrap_err();
     assert!(!matches!(refused, ClientError::TimedOut { .. }), "{refused}");
-    rustix::process::prlimit(pid, rustix::process::Resource::Nofile, before).unwrap();
+    rustix::process::prlimit(pid, rustix::process::Resource::Nofile, limit(1024)).unwrap();
     world.run("c", "exit 3").await;
     assert_eq!(world.end_of("c").await.code, 3);
     world.finish().await;

@@ -111,6 +111,18 @@ impl Report {
         faults
     }
 
+    /// The counts in ginkgo's words.
+    pub(crate) fn counts(&self) -> String {
+        let count = |wanted: fn(&End) -> bool| self.specs.iter().filter(|spec| wanted(&spec.end)).count();
+        let failed = count(|end| matches!(end, End::Failed(_)));
+        format!(
+            "{}! -- {} Passed | {failed} Failed | 0 Pending | {} Skipped",
+            if failed == 0 { "SUCCESS" } else { "FAIL" },
+            count(|end| *end == End::Passed),
+            count(|end| matches!(end, End::Skipped(_) | End::NotChosen)),
+        )
+    }
+
     /// Lists failures with their output, and skips with their reasons.
     pub(crate) fn print(&self, skips: &Skips) {
         for spec in &self.specs {

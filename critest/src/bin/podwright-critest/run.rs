@@ -64,6 +64,7 @@ pub(crate) fn critest(arguments: &Arguments, stage: &Stage, skips: &Skips) -> Re
     let report = Report::read(&arguments.output.join(REPORT)).with_context(|| {
         format!("critest ended with {status} and left no report; see {}", arguments.output.join(LOG).display())
     })?;
+    let closing_line = closing_line.unwrap_or_else(|| report.counts());
     let ended_badly = (!status.success()).then(|| format!("critest ended with {status}"));
     Ok(Outcome { report, chosen: chosen(arguments), closing_line, ended_badly })
 }
@@ -76,7 +77,11 @@ fn command(arguments: &Arguments, stage: &Stage, skips: &Skips) -> Result<Comman
     let endpoint = stage.endpoint();
     command.args(["-runtime-endpoint", &endpoint, "-image-endpoint", &endpoint, "-config", "/dev/null"]);
     command.arg(format!("-ginkgo.timeout={}s", arguments.limit_seconds));
-    command.args(["-ginkgo.no-color", "-ginkgo.v"]);
+    command.arg("-ginkgo.no-color");
+    if !arguments.benchmark {
+        // Benchmarks are succinct, which ginkgo does not take together with this.
+        command.arg("-ginkgo.v");
+    }
     command.arg(format!("-ginkgo.json-report={}", arguments.output.join(REPORT).display()));
     command.arg(format!("-ginkgo.junit-report={}", arguments.output.join(JUNIT).display()));
     if arguments.websocket {
@@ -116,9 +121,9 @@ fn quoted(text: &str) -> String {
     text.chars().flat_map(|c| c.is_ascii_punctuation().then_some('\\').into_iter().chain([c])).collect()
 }
 
-/// Keeps the output, gives signs of life, and returns ginkgo's closing line.
-fn follow(output: impl std::io::Read, mut log: File, verbose: bool) -> Result<String> {
-    let mut closing_line = String::from("ginkgo printed no closing line");
+/// Keeps the output, gives signs of life, and returns ginkgo's closing line, which benchmarks lack.
+fn follow(output: impl std::io::Read, mut log: File, verbose: bool) -> Result<Option<String>> {
+    let mut closing_line = None;
     let mut ended = 0;
     for line in BufReader::new(output).split(b'\n') {
         let line = line.context("reading critest's output")?;
@@ -134,7 +139,7 @@ fn follow(output: impl std::io::Read, mut log: File, verbose: bool) -> Result<St
             }
         }
         if line.contains(" Passed | ") && line.contains(" Failed | ") {
-            closing_line = line.trim().to_owned();
+            closing_line = Some(line.trim().to_owned());
         }
     }
     Ok(closing_line)
@@ -153,6 +158,7 @@ mod tests {
     fn the_closing_line_is_found() {
         let log = tempfile::tempfile().unwrap();
         let text = "x\nRan 1 of 2\nSUCCESS! -- 1 Passed | 0 Failed | 0 Pending | 1 Skipped\nPASS\n";
-        assert!(follow(text.as_bytes(), log, false).unwrap().starts_with("SUCCESS! -- 1 Passed"));
+        assert!(follow(text.as_bytes(), log, false).unwrap().unwrap().starts_with("SUCCESS! -- 1 Passed"));
+        assert_eq!(follow(&b"PASS"[..], tempfile::tempfile().unwrap(), false).unwrap(), None);
     }
 }

@@ -41,6 +41,7 @@ fn only_what_is_named_may_be_missing() {
         assert!(fault.contains(part), "{fault}");
     }
     assert_eq!(report.faults(&skips(), Chosen::Some).len(), 3);
+    assert_eq!(report.counts(), "FAIL! -- 1 Passed | 2 Failed | 0 Pending | 4 Skipped");
 }
 
 #[test]

@@ -17,6 +17,12 @@ cat
 
 in_cgroups() {
     find /sys/fs/cgroup -mindepth 1 -maxdepth 2 \( -name "$id" -o -name "$slice" \) -type d
+    # Pods that asked for no cgroup are below the one that all daemons share.
+    for pod in "$dir"/root/sandboxes/*; do
+        pod=${pod##*/}
+        case $pod in "" | *[!0-9a-f]*) continue ;; esac
+        find /sys/fs/cgroup -mindepth 2 -maxdepth 3 \( -name "$pod" -o -name "podwright-$pod.slice" \) -type d
+    done
 }
 
 kill_all() {

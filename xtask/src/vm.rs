@@ -81,10 +81,10 @@ pub(crate) fn test(workspace: &Workspace, options: &Options) -> Result<()> {
     test_seeing(workspace, options, |_| {})
 }
 
-/// [`test`], which shows each line of the guest to `see` too.
+/// [`test()`], which shows each line of the guest to `see` too.
 ///
 /// # Errors
-/// See [`test`].
+/// See [`test()`].
 pub(crate) fn test_seeing(workspace: &Workspace, options: &Options, see: impl FnMut(&str)) -> Result<()> {
     build::run(workspace, Profile::Dev)?;
     let chosen = options.chosen();

@@ -36,7 +36,7 @@ pub(super) struct RootImage {
 }
 
 /// Bump when the content of the root image changes.
-const IMAGE_VERSION: u32 = 1;
+const IMAGE_VERSION: u32 = 2;
 
 /// Time limit of one debootstrap; on two idle cores it takes one to three minutes.
 const BOOTSTRAP_SECONDS: u32 = 900;
@@ -44,7 +44,7 @@ const BOOTSTRAP_SECONDS: u32 = 900;
 /// Lines of a failed program's output that are shown.
 const SHOWN_LINES: usize = 10;
 
-const PACKAGES: &str = "systemd,systemd-sysv,dbus,udev,iproute2,iptables,nftables,procps,busybox-static,apparmor,ca-certificates,\
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,udev,iproute2,iptables,nftables,procps,busybox-static,apparmor,sudo,ca-certificates,\
                         containernetworking-plugins,docker-registry,linux-image-cloud-amd64";
 
 const PAYLOAD_UNIT: &str = "[Unit]

@@ -89,7 +89,7 @@ impl Payload {
              cp {KIT}/podwright.service /etc/systemd/system/ && systemctl daemon-reload && systemctl start podwright || failed=1\n\
              {KIT}/runner --programs {KIT}/programs --parts {KIT}/parts --skips {KIT}/skips.toml --output /var/tmp/critest \
              --endpoint unix:///run/podwright/podwright.sock --hosts-dir /etc/podwright/certs.d --limit-seconds {limit_seconds} \
-             --{words} || {{ failed=1; journalctl -u podwright -p warning --no-pager | tail -n 60; }}\n",
+             --{words} || {{ failed=1; journalctl -u podwright -o cat --no-pager | grep -E ' (WARN|ERROR) ' | tail -n 40; }}\n",
         ));
         Ok(())
     }

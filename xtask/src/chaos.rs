@@ -1,6 +1,7 @@
 //! `cargo xtask chaos`: a daemon with fail points, and the harness that kills it at each of them. The harness is
 //! critest's podwright-chaos; this builds and starts it.
 
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -12,27 +13,13 @@ use crate::process::{self, step};
 use crate::setup;
 use crate::workspace::Workspace;
 
-/// What is passed on.
+/// What is passed on. The harness alone knows its flags and their defaults.
 #[derive(Args)]
+#[command(disable_help_flag = true)]
 pub(crate) struct Options {
-    /// How long to strike.
-    #[arg(long, default_value_t = 60)]
-    seconds: u64,
-    /// Chooses the order of the steps; the same seed gives it again.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Prints the names of all steps, and strikes nothing.
-    #[arg(long)]
-    list: bool,
-    /// Prints each strike.
-    #[arg(long)]
-    verbose: bool,
-    /// Only steps whose name contains this.
-    #[arg(long, default_value = "")]
-    only: String,
-    /// Fails if a step was never reached. All are in some three minutes on two cores that do nothing else.
-    #[arg(long)]
-    complete: bool,
+    /// Arguments of the harness, such as --seconds 60 --seed 1; --help shows them all.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
 }
 
 /// Builds and starts the harness in our place.
@@ -44,10 +31,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     process::run(&mut workspace.cargo(&["build", "--quiet", "--package", "podwright-critest", "--bin", HARNESS]))?;
     let mut command = Command::new(workspace.target.join("debug").join(HARNESS));
     command.env("PODWRIGHT_BIN_DIR", Profile::Chaos.output(workspace));
-    command.args(["--seconds", &options.seconds.to_string(), "--seed", &options.seed.to_string()]);
-    command.args(["--only", &options.only]);
-    let flags = [("--list", options.list), ("--verbose", options.verbose), ("--complete", options.complete)];
-    command.args(flags.iter().filter(|(_, wanted)| *wanted).map(|(flag, _)| flag));
+    command.args(&options.arguments);
     // In our place, so that nobody returns before it has cleaned up.
     Err(command.exec()).with_context(|| format!("starting {HARNESS}"))
 }

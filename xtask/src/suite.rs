@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::build::{self, Profile};
 use crate::critest::{self, Options};
@@ -84,7 +84,7 @@ pub(crate) fn test(workspace: &Workspace, filter: Option<&str>, guest: bool) -> 
 }
 
 fn run_tests(workspace: &Workspace, filter: Option<&str>, guest: bool, summary: &mut Summary) -> Result<()> {
-    ensure_root("the tests")?;
+    process::ensure_root("the tests")?;
     setup::for_tests()?;
     if filter.is_none() {
         check::without_tests(workspace)?;
@@ -144,7 +144,7 @@ fn watched(command: &mut Command, mut see: impl FnMut(&str)) -> Result<()> {
 
 /// `cargo xtask critest`.
 pub(crate) fn critest(workspace: &Workspace, options: &Options) -> Result<()> {
-    ensure_root("critest")?;
+    process::ensure_root("critest")?;
     setup::for_tests()?;
     build::run(workspace, Profile::Dev)?;
     let mut command = critest::command(workspace, options)?;
@@ -154,7 +154,7 @@ pub(crate) fn critest(workspace: &Workspace, options: &Options) -> Result<()> {
 
 /// `cargo xtask demo`.
 pub(crate) fn demo(workspace: &Workspace) -> Result<()> {
-    ensure_root("the demo")?;
+    process::ensure_root("the demo")?;
     setup::for_demo()?;
     build::daemon(workspace, Profile::Dev)?;
     step("building the demo");
@@ -171,7 +171,7 @@ pub(crate) fn demo(workspace: &Workspace) -> Result<()> {
 
 /// `cargo xtask bench`.
 pub(crate) fn bench(workspace: &Workspace, pods: u32) -> Result<()> {
-    ensure_root("the benchmark")?;
+    process::ensure_root("the benchmark")?;
     setup::for_demo()?;
     build::daemon(workspace, Profile::Release)?;
     step("building the benchmark");
@@ -196,13 +196,6 @@ fn start(workspace: &Workspace, profile: Profile, name: &str, words: &[&str]) ->
     command.args(words).env("PODWRIGHT_BIN_DIR", profile.output(workspace));
     // In our place, so that Ctrl-C is its own to handle and nobody returns before it has cleaned up.
     Err(command.exec()).with_context(|| format!("starting {name}"))
-}
-
-fn ensure_root(what: &str) -> Result<()> {
-    if !process::is_root() {
-        bail!("{what} needs root, for namespaces, mounts and cgroups; run it by sudo or in a VM");
-    }
-    Ok(())
 }
 
 #[cfg(test)]

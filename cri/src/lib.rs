@@ -8,6 +8,7 @@
 mod answer;
 mod chunks;
 mod convert;
+mod deadline;
 mod field;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;

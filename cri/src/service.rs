@@ -8,7 +8,9 @@ use podwright_imageservice::ImageStore;
 use podwright_podsandbox::Engine;
 use tokio::sync::watch;
 use tonic::transport::server::Router;
+use tower::layer::util::{Identity, Stack};
 
+use crate::deadline::Deadlines;
 use crate::host::Host;
 use crate::streaming::Streaming;
 
@@ -38,15 +40,15 @@ impl Cri {
         self.ending.send_replace(true);
     }
 
-    /// Puts both services on a server.
+    /// Puts both services on a server, behind their callers' deadlines.
     #[must_use]
-    pub fn on(&self, mut server: tonic::transport::Server) -> Router {
+    pub fn on(&self, server: tonic::transport::Server) -> Router<Stack<Deadlines, Identity>> {
         let runtime = RuntimeServiceServer::new(self.clone())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let images = ImageServiceServer::new(self.clone())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        server.add_service(runtime).add_service(images)
+        server.layer(Deadlines).add_service(runtime).add_service(images)
     }
 }

@@ -46,7 +46,7 @@ const TO_FUZZ: &[Need] = &[need("g++", "g++", "libFuzzer")];
 
 /// For guests.
 const FOR_GUESTS: &[Need] = &[
-    need("debootstrap", "debootstrap", "making the guest's Debian, and unpacking qemu"),
+    need("mmdebstrap", "mmdebstrap", "making the guest's Debian, and unpacking qemu"),
     need("mke2fs", "e2fsprogs", "making the guest's disks"),
 ];
 

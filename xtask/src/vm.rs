@@ -2,16 +2,18 @@
 //! that runs in it. Owns the root image, the payload disk and the boot; what is tested is up to the payload: tests of critest/tests, and
 //! critest itself under the name `critest`.
 
+mod bootstrap;
 mod emulator;
 mod image;
 mod payload;
 mod qemu;
 
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-pub(crate) use image::Suite;
+pub(crate) use image::{Lsm, Suite};
 pub(crate) use payload::Driver;
 
 use payload::Payload;
@@ -41,6 +43,9 @@ pub(crate) struct Options {
     /// Who makes cgroups.
     #[arg(long, value_enum, default_value = "systemd")]
     driver: Driver,
+    /// Which security module its kernel asks.
+    #[arg(long, value_enum, default_value = "apparmor")]
+    lsm: Lsm,
     /// Time limit of the guest; default: 900 s, or 5400 s with critest.
     #[arg(long)]
     limit_seconds: Option<u64>,
@@ -57,6 +62,7 @@ impl Options {
             tests: owned(tests),
             suite: Suite::Trixie,
             driver: Driver::Systemd,
+            lsm: Lsm::Apparmor,
             limit_seconds: Some(limit_seconds),
             arguments: owned(arguments),
         }
@@ -98,21 +104,33 @@ pub(crate) fn test_seeing(workspace: &Workspace, options: &Options, see: impl Fn
     let payload = payload.finish()?;
     let (suite, driver) = (options.suite, options.driver);
     step(&format!("running {} in a {suite:?} guest on cgroup v2 with the {driver:?} driver", chosen.join(", ")));
-    run(&workspace.target, suite, payload.path(), options.limit_seconds(), see)
+    run(&workspace.target, options, payload.path(), see)
 }
 
-/// Boots `suite` and runs `<payload>/run` in it, with the payload mounted read-only on `/payload`.
+/// Boots a guest and runs `<payload>/run` in it, with the payload mounted read-only on `/payload`.
 ///
 /// What the script prints appears line by line. The guest has no network.
 ///
 /// # Errors
-/// The guest could not be made, did not come to its end within `limit_seconds`, or the script failed.
-fn run(target: &Path, suite: Suite, payload: &Path, limit_seconds: u64, see: impl FnMut(&str)) -> Result<()> {
-    let root = image::ensure(target, suite).with_context(|| format!("making the root image of {suite:?}"))?;
-    let disk = image::pack(payload).with_context(|| format!("packing {} into a disk", payload.display()))?;
-    let emulator = emulator::Emulator::ensure(target).context("unpacking the emulator")?;
-    match qemu::boot(&emulator, &root, disk.path(), limit_seconds, see)? {
+/// The guest could not be made, did not come to its end within its limit, or the script failed.
+fn run(target: &Path, options: &Options, payload: &Path, see: impl FnMut(&str)) -> Result<()> {
+    let suite = options.suite;
+    let root = timed("the root image", || image::ensure(target, suite, options.lsm))
+        .with_context(|| format!("making the root image of {suite:?}"))?;
+    let emulator = timed("the emulator", || emulator::Emulator::ensure(target)).context("unpacking the emulator")?;
+    let disk = timed("the payload's disk", || image::pack(payload))
+        .with_context(|| format!("packing {} into a disk", payload.display()))?;
+    let kernel_arguments = options.lsm.kernel_arguments();
+    match qemu::boot(&emulator, &root, kernel_arguments, disk.path(), options.limit_seconds(), see)? {
         0 => Ok(()),
         code => bail!("the payload in the {suite:?} guest ended with exit code {code}; its output is above"),
     }
+}
+
+/// Says how long it took.
+fn timed<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    let outcome = work();
+    println!("vm: {what}: {} s", start.elapsed().as_secs());
+    outcome
 }

@@ -1,4 +1,4 @@
-//! The guest's disks: a Debian root made once by debootstrap, and a payload disk made for each run.
+//! The guest's disks: a Debian root made once, and a payload disk made for each run.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+
+use super::bootstrap::{Extent, bootstrap, sh};
 
 /// Which Debian the guest is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -19,11 +21,37 @@ pub(crate) enum Suite {
 }
 
 impl Suite {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Bookworm => "bookworm",
             Self::Trixie => "trixie",
             Self::Sid => "sid",
+        }
+    }
+}
+
+/// Which security module the guest's kernel asks; Debian's kernels have both, and one of them runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Lsm {
+    /// Debian's own choice.
+    Apparmor,
+    /// With Debian's policy, enforcing.
+    Selinux,
+}
+
+impl Lsm {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Apparmor => "apparmor",
+            Self::Selinux => "selinux",
+        }
+    }
+
+    /// What tells the kernel.
+    pub(super) fn kernel_arguments(self) -> &'static str {
+        match self {
+            Self::Apparmor => "security=apparmor",
+            Self::Selinux => "security=selinux selinux=1",
         }
     }
 }
@@ -36,16 +64,13 @@ pub(super) struct RootImage {
 }
 
 /// Bump when the content of the root image changes.
-const IMAGE_VERSION: u32 = 2;
+const IMAGE_VERSION: u32 = 3;
 
-/// Time limit of one debootstrap; on two idle cores it takes one to three minutes.
-const BOOTSTRAP_SECONDS: u32 = 900;
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,udev,mount,kmod,initramfs-tools,iproute2,iptables,nftables,procps,busybox-static,\
+                        apparmor,sudo,ca-certificates,containernetworking-plugins,docker-registry,linux-image-cloud-amd64";
 
-/// Lines of a failed program's output that are shown.
-const SHOWN_LINES: usize = 10;
-
-const PACKAGES: &str = "systemd,systemd-sysv,dbus,udev,iproute2,iptables,nftables,procps,busybox-static,apparmor,sudo,ca-certificates,\
-                        containernetworking-plugins,docker-registry,linux-image-cloud-amd64";
+/// Beside those, where SELinux is on.
+const SELINUX_PACKAGES: &str = "selinux-policy-default,policycoreutils,selinux-utils";
 
 const PAYLOAD_UNIT: &str = "[Unit]
 Description=Podwright payload
@@ -53,57 +78,37 @@ After=multi-user.target
 [Service]
 Type=oneshot
 TimeoutStartSec=infinity
-ExecStart=/bin/sh -c 'mkdir -p /payload && mount -o ro /dev/vdb /payload && sh /payload/run >/dev/ttyS0 2>&1; \
+ExecStart=/bin/sh -c 'echo PODWRIGHT-VM-READY >/dev/ttyS0; mkdir -p /payload && mount -o ro /dev/vdb /payload && sh /payload/run >/dev/ttyS0 2>&1; \
 echo \"PODWRIGHT-VM-EXIT $?\" >/dev/ttyS0; systemctl --no-block poweroff'
 [Install]
 WantedBy=multi-user.target
 ";
 
 /// Makes the root image of `suite` under `target/vm`, or finds it there.
-pub(super) fn ensure(target: &Path, suite: Suite) -> Result<RootImage> {
-    let dir = target.join("vm").join(format!("{}-{IMAGE_VERSION}", suite.name()));
+pub(super) fn ensure(target: &Path, suite: Suite, lsm: Lsm) -> Result<RootImage> {
+    let dir = target.join("vm").join(format!("{}-{}-{IMAGE_VERSION}", suite.name(), lsm.name()));
     let image = RootImage { kernel: dir.join("vmlinuz"), initrd: dir.join("initrd.img"), disk: dir.join("root.img") };
     if !dir.exists() {
-        build(&dir, suite)?;
+        build(&dir, suite, lsm)?;
     }
     Ok(image)
 }
 
-/// A Debian with some packages in a directory, whole or not at all.
-pub(super) fn debootstrap(dir: &Path, suite: Suite, packages: &str) -> Result<()> {
-    let parent = dir.parent().context("the directory has no parent")?;
-    fs::create_dir_all(parent)?;
-    let work = tempfile::tempdir_in(parent)?;
-    let root = work.path().join("root");
-    bootstrap(&root, suite, packages)?;
-    fs::rename(&root, dir).with_context(|| format!("moving the finished root to {}", dir.display()))
-}
-
-/// A mirror may be away for a moment, or hang: there are two tries, and each has its time.
-fn bootstrap(root: &Path, suite: Suite, packages: &str) -> Result<()> {
-    let once = || {
-        let include = format!("--include={packages}");
-        let limit = BOOTSTRAP_SECONDS.to_string();
-        let mut command = Command::new("timeout");
-        command.args(["-k", "10", &limit, "debootstrap", "--variant=minbase", &include, suite.name()]);
-        sh(command.arg(root)).with_context(|| format!("debootstrap of {suite:?}, which needs a mirror of Debian"))
-    };
-    once().or_else(|error| {
-        println!("vm: {error:#}\nvm: trying once more");
-        fs::remove_dir_all(root).with_context(|| format!("removing {}", root.display()))?;
-        once()
-    })
-}
-
 /// Builds beside `dir` and renames at the end, so that an interrupted build leaves no half image behind.
-fn build(dir: &Path, suite: Suite) -> Result<()> {
+fn build(dir: &Path, suite: Suite, lsm: Lsm) -> Result<()> {
     let parent = dir.parent().context("the image directory has no parent")?;
     fs::create_dir_all(parent)?;
     let work = tempfile::tempdir_in(parent)?;
     let root = work.path().join("root");
-    println!("vm: making a Debian {} root with debootstrap (once; about a minute)", suite.name());
-    bootstrap(&root, suite, PACKAGES)?;
+    println!("vm: making a Debian {} root with mmdebstrap (once; about a minute)", suite.name());
+    match lsm {
+        Lsm::Apparmor => bootstrap(&root, suite, Extent::Installed, PACKAGES)?,
+        Lsm::Selinux => bootstrap(&root, suite, Extent::Installed, &format!("{PACKAGES},{SELINUX_PACKAGES}"))?,
+    }
     configure(&root)?;
+    if lsm == Lsm::Selinux {
+        label(&root).context("giving the guest's files their SELinux labels")?;
+    }
     let out = work.path().join("out");
     fs::create_dir(&out)?;
     for (prefix, name) in [("vmlinuz-", "vmlinuz"), ("initrd.img-", "initrd.img")] {
@@ -115,19 +120,21 @@ fn build(dir: &Path, suite: Suite) -> Result<()> {
 
 fn configure(root: &Path) -> Result<()> {
     fs::write(root.join("etc/hostname"), "podwright-vm\n")?;
+    // sudo complains of a name that it can not resolve, and critest takes complaints for failures.
+    fs::write(root.join("etc/hosts"), "127.0.0.1 localhost podwright-vm\n::1 localhost podwright-vm\n")?;
     fs::write(root.join("etc/fstab"), "/dev/vda / ext4 rw 0 0\n")?;
     let units = root.join("etc/systemd/system");
     fs::write(units.join("podwright-payload.service"), PAYLOAD_UNIT)?;
     fs::create_dir_all(units.join("multi-user.target.wants"))?;
     symlink("../podwright-payload.service", units.join("multi-user.target.wants/podwright-payload.service"))?;
-    let archives = root.join("var/cache/apt/archives");
-    for entry in fs::read_dir(&archives)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|e| e == "deb") {
-            fs::remove_file(path)?;
-        }
-    }
     Ok(())
+}
+
+/// SELinux on and enforcing, and every file with its label, so that the guest does not spend minutes on that at its first boot.
+fn label(root: &Path) -> Result<()> {
+    fs::write(root.join("etc/selinux/config"), "SELINUX=enforcing\nSELINUXTYPE=default\n")?;
+    let contexts = "/etc/selinux/default/contexts/files/file_contexts";
+    sh(Command::new("chroot").arg(root).args(["setfiles", "-F", contexts, "/"]))
 }
 
 fn find_boot_file(root: &Path, prefix: &str) -> Result<PathBuf> {
@@ -137,7 +144,7 @@ fn find_boot_file(root: &Path, prefix: &str) -> Result<PathBuf> {
             return Ok(entry.path());
         }
     }
-    bail!("debootstrap installed no {prefix}* under /boot; is linux-image-cloud-amd64 still in Debian?")
+    bail!("mmdebstrap installed no {prefix}* under /boot; is linux-image-cloud-amd64 still in Debian?")
 }
 
 /// Packs a directory into an ext4 image. The file is removed on drop.
@@ -160,16 +167,4 @@ fn size_bytes(dir: &Path) -> Result<u64> {
         total += if meta.is_dir() { size_bytes(&entry.path())? } else { meta.len() };
     }
     Ok(total)
-}
-
-/// Runs quietly; what it printed is shown only if it failed.
-fn sh(command: &mut Command) -> Result<()> {
-    let output = command.output().with_context(|| format!("starting {command:?}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let printed = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&printed);
-    let tail: Vec<&str> = text.lines().rev().take(SHOWN_LINES).collect();
-    bail!("{command:?} failed with {}:\n{}", output.status, tail.into_iter().rev().collect::<Vec<_>>().join("\n"))
 }

@@ -15,6 +15,9 @@ use super::image::RootImage;
 /// The guest prints this and the payload's exit code when the payload ends.
 const EXIT_MARK: &str = "PODWRIGHT-VM-EXIT ";
 
+/// And this when it begins.
+const READY_MARK: &str = "PODWRIGHT-VM-READY";
+
 /// No getty on the console: it would hang up the payload, which writes there.
 const KERNEL_ARGUMENTS: &str =
     "root=/dev/vda rw console=ttyS0 quiet panic=-1 systemd.show_status=0 systemd.mask=serial-getty@ttyS0.service";
@@ -23,6 +26,7 @@ const KERNEL_ARGUMENTS: &str =
 pub(super) fn boot(
     emulator: &Emulator,
     root: &RootImage,
+    kernel_arguments: &str,
     payload: &Path,
     limit_seconds: u64,
     see: impl FnMut(&str),
@@ -35,7 +39,7 @@ pub(super) fn boot(
         .arg(&root.kernel)
         .arg("-initrd")
         .arg(&root.initrd)
-        .args(["-append", KERNEL_ARGUMENTS])
+        .args(["-append", &format!("{KERNEL_ARGUMENTS} {kernel_arguments}")])
         .args(["-drive", &drive(&root.disk), "-drive", &drive(payload)])
         .args(["-display", "none", "-serial", "stdio", "-monitor", "none", "-no-reboot", "-net", "none"])
         .stdin(Stdio::null())
@@ -60,12 +64,20 @@ fn watch(console: impl std::io::Read + Send + 'static, limit_seconds: u64, mut s
             }
         }
     });
-    let end = Instant::now() + Duration::from_secs(limit_seconds);
-    let mut code = None;
+    let start = Instant::now();
+    let end = start + Duration::from_secs(limit_seconds);
+    let (mut code, mut booted) = (None, false);
     loop {
         match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(line) if !booted && line.contains(READY_MARK) => {
+                booted = true;
+                println!("vm: the boot: {} s", start.elapsed().as_secs());
+            }
             Ok(line) => match exit_code(&line) {
-                Some(found) => code = Some(found),
+                Some(found) => {
+                    println!("vm: from power-on to the payload's end: {} s", start.elapsed().as_secs());
+                    code = Some(found);
+                }
                 None if code.is_none() => {
                     println!("vm| {line}");
                     see(&line);

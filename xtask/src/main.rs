@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr)] // It is a program for a terminal.
 
+mod bench;
 mod build;
 mod chaos;
 mod check;
@@ -56,12 +57,8 @@ enum Command {
     Critest(#[command(flatten)] critest::Options),
     /// Show a pod: two containers, their logs, an exec, the address. Needs root, but no internet once built.
     Demo,
-    /// Measure start-up, throughput and memory with release builds. Needs root.
-    Bench {
-        /// Sequential pods.
-        #[arg(long, default_value_t = 100)]
-        pods: u32,
-    },
+    /// Measure start-up, throughput, memory and the rest with release builds, beside other runtimes if they are named. Needs root.
+    Bench(#[command(flatten)] bench::Options),
     /// Kill the daemon at every named step, its shims, plugins and registry, under load; nothing may be lost or left. Needs root.
     Chaos(chaos::Options),
     /// Fuzz every parser with libFuzzer, from the corpus in fuzz/corpus.
@@ -95,7 +92,7 @@ fn run() -> Result<()> {
         Command::Test { filter, guest } => suite::test(&workspace, filter.as_deref(), guest),
         Command::Critest(options) => suite::critest(&workspace, &options),
         Command::Demo => suite::demo(&workspace),
-        Command::Bench { pods } => suite::bench(&workspace, pods),
+        Command::Bench(options) => bench::run(&workspace, &options),
         Command::Chaos(options) => chaos::run(&workspace, &options),
         Command::Fuzz { seconds, targets } => fuzz::run(&workspace, seconds, &targets),
         Command::Vm(options) => {

@@ -169,24 +169,6 @@ pub(crate) fn demo(workspace: &Workspace) -> Result<()> {
     start(workspace, Profile::Dev, "podwright-demo", &[])
 }
 
-/// `cargo xtask bench`.
-pub(crate) fn bench(workspace: &Workspace, pods: u32) -> Result<()> {
-    process::ensure_root("the benchmark")?;
-    setup::for_demo()?;
-    build::daemon(workspace, Profile::Release)?;
-    step("building the benchmark");
-    process::run(&mut workspace.cargo(&[
-        "build",
-        "--quiet",
-        "--release",
-        "--package",
-        "podwright-critest",
-        "--bin",
-        "podwright-bench",
-    ]))?;
-    start(workspace, Profile::Release, "podwright-bench", &["--pods", &pods.to_string()])
-}
-
 fn start(workspace: &Workspace, profile: Profile, name: &str, words: &[&str]) -> Result<()> {
     let built = match profile {
         Profile::Dev | Profile::Chaos => "debug",

@@ -25,7 +25,7 @@ pub(crate) struct Options {
     #[arg(long = "peer", value_name = "NAME=unix:///SOCKET")]
     given: Vec<String>,
     /// Pods one after the other.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 100)]
     pods: u32,
     /// Pods of the rows at scale: lists, usage, memory, start of the daemon.
     #[arg(long, default_value_t = 100)]

@@ -35,7 +35,7 @@ struct Arguments {
     #[arg(long = "peer", value_name = "NAME=unix:///SOCKET", value_parser = given)]
     given: Vec<(String, String)>,
     /// Pods one after the other, and idle pods for the measurement of memory.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 100)]
     pods: usize,
     /// Pods for the rows at scale (lists, usage, start of the daemon). Peers get as many.
     #[arg(long, default_value_t = 100)]

@@ -9,7 +9,7 @@ use crate::report::Better;
 use crate::sample::{Samples, number};
 
 /// Pods under way at once, and made in all.
-const BURSTS: [(usize, usize); 3] = [(10, 50), (50, 100), (200, 200)];
+const BURSTS: [(usize, usize); 4] = [(10, 50), (16, 100), (50, 100), (200, 200)];
 
 pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
     for (at_once, count) in BURSTS {

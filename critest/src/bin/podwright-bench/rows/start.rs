@@ -14,6 +14,17 @@ const OWN: &str = "the same on one CNI chain, less the plugins' time";
 const HOST: &str = "the same, host network";
 const END: &str = "stop container + stop pod + remove pod";
 
+/// The single steps, in the order of [`Life::steps`].
+const STEPS: [&str; 7] = [
+    "RunPodSandbox",
+    "CreateContainer",
+    "StartContainer",
+    "StopContainer",
+    "RemoveContainer",
+    "StopPodSandbox",
+    "RemovePodSandbox",
+];
+
 /// Where pods are made.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Network {
@@ -25,7 +36,7 @@ enum Network {
 
 /// Times of one pod's life.
 struct Life {
-    steps: [Duration; 4],
+    steps: [Duration; STEPS.len()],
     up: Duration,
     down: Duration,
     /// What plugins took while it came up.
@@ -33,11 +44,19 @@ struct Life {
 }
 
 pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
-    if !bench.wants(&[START, OWN, HOST, END, "RunPodSandbox", "CreateContainer", "StartContainer", "RemoveContainer"]) {
-        return Ok(());
+    if bench.wants(&[START, END]) || bench.wants(&STEPS) {
+        best(bench).await?;
     }
-    best(bench).await?;
-    chain(bench).await?;
+    if bench.wants(&[OWN]) {
+        chain(bench).await?;
+    }
+    if bench.wants(&[HOST]) {
+        host(bench).await?;
+    }
+    Ok(())
+}
+
+async fn host(bench: &mut Bench) -> Result<()> {
     let mut host = bench.empty();
     for number in 0..bench.pods {
         for (contender, (_, samples)) in bench.contenders.iter_mut().zip(&mut host) {
@@ -49,7 +68,7 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
 }
 
 async fn best(bench: &mut Bench) -> Result<()> {
-    let mut steps: Vec<Vec<(String, Samples)>> = (0..4).map(|_| bench.empty()).collect();
+    let mut steps: Vec<Vec<(String, Samples)>> = STEPS.iter().map(|_| bench.empty()).collect();
     let (mut up, mut down) = (bench.empty(), bench.empty());
     for number in 0..bench.pods {
         for (index, contender) in bench.contenders.iter_mut().enumerate() {
@@ -118,11 +137,14 @@ async fn life(contender: &mut Contender, network: Network, number: usize) -> Res
     let start = Instant::now();
     cri.stop(&id, 10).await?;
     let stopped = start.elapsed();
-    let begin = Instant::now();
     cri.remove(&id).await?;
-    let removed = begin.elapsed();
-    let begin = Instant::now();
+    let removed = start.elapsed();
+    cri.stop_pod(&pod.id).await?;
+    let pod_stopped = start.elapsed();
     cri.remove_pod(&pod.id).await?;
-    let down = stopped + begin.elapsed();
-    Ok(Life { steps: [ran, created - ran, up - created, removed], up, down, plugins })
+    let end = start.elapsed();
+    let steps =
+        [ran, created - ran, up - created, stopped, removed - stopped, pod_stopped - removed, end - pod_stopped];
+    // Removing the container is no part of what peers were measured by.
+    Ok(Life { steps, up, down: end - (removed - stopped), plugins })
 }

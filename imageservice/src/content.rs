@@ -75,7 +75,9 @@ impl Content {
     /// Makes the directories and sweeps what was left in progress.
     pub(crate) fn open(root: &Path) -> Result<Self> {
         let content = Self { root: root.to_owned(), boot_id: boot_id()?, trash_serial: AtomicU64::new(0) };
-        make_directory(root, 0o711)?;
+        if !root.is_dir() {
+            make_directory(root, 0o700)?;
+        }
         for name in ["images", "images/blobs", "images/blobs/sha256", "layers", "ingest", "trash"] {
             make_directory(&root.join(name), 0o700)?;
         }

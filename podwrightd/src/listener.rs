@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::UnixListener;
 
-/// Others may pass through to what is theirs, and list nothing.
-const DIRECTORY_MODE: u32 = 0o711;
+/// Nobody else has business below: what containers and plugins need of it they get by mounts and descriptors.
+const DIRECTORY_MODE: u32 = 0o700;
 /// The owner and its group speak to the runtime; whoever can is root on the node.
 const SOCKET_MODE: u32 = 0o660;
 

@@ -74,9 +74,9 @@ struct Read {
 
 fn read_all(root: &Path, state: &Path) -> io::Result<Read> {
     let (sandboxes, containers) = (root.join("sandboxes"), root.join("containers"));
-    // Others may pass, as images' files are read by users of containers, but not look around.
+    // Containers of any user get at their files by mounts, for which the modes above do not count.
     for dir in [root, state] {
-        DirBuilder::new().recursive(true).mode(0o711).create(dir)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     }
     for dir in [&sandboxes, &containers, &root.join("quarantine"), &state.join("shm")] {
         record::private_dir(dir)?;

@@ -293,7 +293,7 @@ fn directories_are_closed_to_others() {
     assert_eq!(mode("root/sandboxes"), 0o700);
     assert_eq!(mode(&format!("root/sandboxes/{id}")), 0o700);
     assert_eq!(mode(&format!("root/sandboxes/{id}/record.json")), 0o600);
-    assert_eq!(mode("root"), 0o711);
+    assert_eq!(mode("root"), 0o700);
 }
 
 #[test]

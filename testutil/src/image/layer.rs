@@ -123,6 +123,12 @@ impl LayerBuilder {
         self
     }
 
+    /// A named pipe.
+    #[must_use]
+    pub fn fifo(self, path: &str) -> Self {
+        self.entry(EntryType::Fifo, path, "", 0o644, (0, 0), &[])
+    }
+
     /// Says that `path` of a lower layer is not there any more.
     #[must_use]
     pub fn whiteout(self, path: &str) -> Self {

@@ -13,9 +13,11 @@ mod operations;
 pub(crate) mod session;
 mod steps;
 mod stop;
+mod stuck;
 pub(crate) mod update;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use podwright_types::{ContainerId, SandboxId};
@@ -94,6 +96,7 @@ pub(crate) struct Container {
     operation: tokio::sync::Mutex<()>,
     /// Held while the record is written; true once it was deleted.
     record_gone: tokio::sync::Mutex<bool>,
+    saving: AtomicBool,
     making: OnceLock<Making>,
     /// The last count of what it wrote.
     pub(crate) layer_count: Arc<LayerCount>,
@@ -148,6 +151,7 @@ impl Container {
             changed: watch::Sender::new(0),
             operation: tokio::sync::Mutex::new(()),
             record_gone: tokio::sync::Mutex::new(false),
+            saving: AtomicBool::new(false),
             making: OnceLock::new(),
             layer_count: Arc::new(layer_count),
             rate: Rate::default(),
@@ -248,12 +252,7 @@ impl Container {
     }
 
     fn save_soon(self: &Arc<Self>) {
-        let container = self.clone();
-        tokio::spawn(async move {
-            if let Err(error) = container.save(false).await {
-                tracing::warn!(container = %container.id, %error, "the record could not be written");
-            }
-        });
+        crate::ladder::save_soon(self);
     }
 
     async fn delete_record(&self) -> Outcome {
@@ -423,6 +422,10 @@ impl Climb for Container {
             record::replace(&dir.join(record::FILE), &bytes, 0o600, durable)
         })
         .await
+    }
+
+    fn saving(&self) -> &AtomicBool {
+        &self.saving
     }
 
     fn failpoints(&self) -> &FailPoints {

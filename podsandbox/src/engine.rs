@@ -26,6 +26,9 @@ use crate::shared::{Registry, Shared};
 use crate::stats;
 use crate::timeline::TimelineEntry;
 
+/// Files that only the taking down of pods may open.
+const KEPT_DESCRIPTORS: u64 = 64;
+
 /// What a command printed and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecOutput {
@@ -95,6 +98,7 @@ impl Engine {
     /// # Errors
     /// See [`EngineError`].
     pub async fn run_sandbox(&self, config: SandboxConfig) -> Result<SandboxId, EngineError> {
+        self.admit("make a pod sandbox")?;
         sandbox::run(self.shared.clone(), config).await
     }
 
@@ -174,6 +178,7 @@ impl Engine {
         sandbox: &SandboxId,
         config: ContainerConfig,
     ) -> Result<ContainerId, EngineError> {
+        self.admit("make a container")?;
         container::create(self.find_sandbox(sandbox)?, config).await
     }
 
@@ -183,6 +188,7 @@ impl Engine {
     /// See [`EngineError`]. After a failure the container is Exited with reason `StartError` and the code 127 (no such
     /// program), 126 (not executable) or 128.
     pub async fn start_container(&self, id: &ContainerId) -> Result<(), EngineError> {
+        self.admit("start a container")?;
         container::start(self.find_container(id)?).await
     }
 
@@ -256,6 +262,7 @@ impl Engine {
         argv: Vec<String>,
         timeout: Option<Duration>,
     ) -> Result<ExecOutput, EngineError> {
+        self.admit("execute a command")?;
         container::exec::sync(self.find_container(id)?, argv, timeout).await
     }
 
@@ -270,6 +277,7 @@ impl Engine {
         argv: Vec<String>,
         choice: StreamChoice,
     ) -> Result<Session, EngineError> {
+        self.admit("execute a command")?;
         container::session::exec(self.find_container(id)?, argv, choice).await
     }
 
@@ -280,6 +288,7 @@ impl Engine {
     /// # Errors
     /// `FailedPrecondition` if it does not run, `Exhausted` if too many clients are attached; see [`EngineError`].
     pub async fn attach(&self, id: &ContainerId, choice: StreamChoice) -> Result<Session, EngineError> {
+        self.admit("attach to a container")?;
         container::session::attach(self.find_container(id)?, choice).await
     }
 
@@ -288,6 +297,7 @@ impl Engine {
     /// # Errors
     /// `FailedPrecondition` if the pod is not ready, `Unavailable` if nobody listens there; see [`EngineError`].
     pub async fn port_forward(&self, id: &SandboxId, port: u16) -> Result<TcpStream, EngineError> {
+        self.admit("forward a port")?;
         sandbox::forward::connect(self.find_sandbox(id)?, port).await
     }
 
@@ -394,6 +404,17 @@ impl Engine {
     #[must_use]
     pub fn failpoints(&self) -> &FailPoints {
         &self.shared.failpoints
+    }
+
+    /// Refuses what opens files for long while few are left: taking pods down needs some for moments.
+    fn admit(&self, what: &str) -> Result<(), EngineError> {
+        match podwright_sys::spare_descriptors() {
+            Some(spare) if spare < KEPT_DESCRIPTORS => Err(EngineError::Exhausted(format!(
+                "{what}: the daemon can open only {spare} more files, which are kept for taking pods down; remove pods or raise its \
+                 limit of open files (LimitNOFILE)"
+            ))),
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn find_sandbox(&self, id: &SandboxId) -> Result<Arc<Sandbox>, EngineError> {

@@ -61,11 +61,13 @@ impl EngineError {
     /// An I/O failure on a path.
     pub(crate) fn io(doing: &str, path: &std::path::Path, cause: &std::io::Error) -> Self {
         let text = format!("{doing} {}: {cause}", path.display());
-        match cause.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                Self::Exhausted(format!("{text}; free some space on that file system"))
-            }
-            _ => Self::Internal(text),
+        let remedy = cause.raw_os_error().and_then(podwright_sys::exhaustion_remedy);
+        match (remedy, cause.kind()) {
+            (Some(remedy), _) => Self::Exhausted(format!("{text}; {remedy}")),
+            (None, std::io::ErrorKind::ReadOnlyFilesystem) => Self::FailedPrecondition(format!(
+                "{text}; the kernel's log tells why it is read-only; mount it writable again"
+            )),
+            (None, _) => Self::Internal(text),
         }
     }
 }
@@ -77,6 +79,7 @@ impl From<PortError> for EngineError {
             PortError::Invalid(text) => Self::Invalid(text),
             PortError::Unavailable(text) => Self::Unavailable(text),
             PortError::TimedOut(text) => Self::TimedOut(text),
+            PortError::Exhausted(text) => Self::Exhausted(text),
             PortError::Start(_, text) | PortError::Failed(text) => Self::Internal(text),
         }
     }

@@ -11,6 +11,7 @@
 //! steps were begun and what the goal was, and climbs or descends on. Fail points and timelines take the names of the steps.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
@@ -25,6 +26,11 @@ use crate::util::now_nanos;
 /// Longest time for one step. What stands behind the ports has shorter limits of its own; this one keeps an operation from
 /// being held for ever by one that has not.
 const STEP_LIMIT: Duration = Duration::from_secs(240);
+
+/// First wait before a record that could not be written is tried again; doubled each time.
+const SAVE_FIRST: Duration = Duration::from_secs(1);
+/// Longest wait before it is tried again.
+const SAVE_MOST: Duration = Duration::from_secs(30);
 
 /// How a step ends.
 pub(crate) type Outcome = Result<(), EngineError>;
@@ -147,8 +153,30 @@ pub(crate) trait Climb: Send + Sync + Sized + 'static {
     fn progress<R>(&self, edit: impl FnOnce(&mut Progress) -> R) -> R;
     /// Writes its record.
     fn save(&self, durable: bool) -> impl Future<Output = Outcome> + Send;
+    /// Whether a task tries again and again to write its record.
+    fn saving(&self) -> &AtomicBool;
     /// Fail points of its engine.
     fn failpoints(&self) -> &FailPoints;
+}
+
+/// Writes the record soon, without anybody waiting. On a disk that is full it is tried again until it is written or gone: what an
+/// object became must not be lost with the daemon.
+pub(crate) fn save_soon<T: Climb>(object: &Arc<T>) {
+    let object = object.clone();
+    tokio::spawn(async move {
+        let mut pause = SAVE_FIRST;
+        loop {
+            // Before the state is read, so that whoever changes it later does not rely on this try.
+            object.saving().store(false, Ordering::SeqCst);
+            let Err(error) = object.save(false).await else { return };
+            if object.saving().swap(true, Ordering::SeqCst) {
+                return;
+            }
+            tracing::warn!(object = %object.describe(), %error, again_in = ?pause, "its record could not be written");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(SAVE_MOST);
+        }
+    });
 }
 
 /// Runs all steps up to and with `top` that are not done. At the first failure it stops; the caller descends.
@@ -187,6 +215,15 @@ async fn run<T: Climb>(object: &Arc<T>, step: &Step<T>) -> Outcome {
     timed(object, step.name.to_owned(), act).await.map_err(|e| e.within(explain(object.as_ref(), step.name)))?;
     object.progress(Progress::settle);
     Ok(())
+}
+
+/// Writes the record at the beginning and the end of a descent, or later if that can not be done now. A full disk does not hold a
+/// descent up: it is what gives space back, and each undo may be repeated, so that a daemon that dies meanwhile finds a broken
+/// object and is told again to take it down.
+pub(crate) async fn save_or_later<T: Climb>(object: &Arc<T>) {
+    if object.save(false).await.is_err() {
+        save_soon(object);
+    }
 }
 
 /// Undoes all begun steps above the one named `keep` (`None`: all), the topmost first. A failed gate ends it; other failures are

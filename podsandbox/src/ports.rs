@@ -37,6 +37,9 @@ pub enum PortError {
     /// The time limit passed.
     #[error("{0}")]
     TimedOut(String),
+    /// A limit of the host is reached.
+    #[error("{0}")]
+    Exhausted(String),
     /// A program could not be executed; the text is for people, the kind decides the exit code.
     #[error("{1}")]
     Start(StartFailure, String),

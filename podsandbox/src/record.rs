@@ -70,19 +70,23 @@ pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Replaces a file at once: readers see the old or the new bytes. `durable` syncs it and its directory.
+/// Replaces a file at once: readers see the old or the new bytes. `durable` syncs it and its directory. What can not be written
+/// leaves nothing.
 pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32, durable: bool) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
-    file.write_all(bytes)?;
-    if durable {
-        file.sync_all()?;
-    }
-    fs::rename(&temporary, path)?;
+    write(&temporary, bytes, mode, durable).and_then(|()| fs::rename(&temporary, path)).inspect_err(|_| {
+        let _ = fs::remove_file(&temporary);
+    })?;
     match (durable, path.parent()) {
         (true, Some(parent)) => File::open(parent)?.sync_all(),
         (true, None) | (false, _) => Ok(()),
     }
+}
+
+fn write(path: &Path, bytes: &[u8], mode: u32, durable: bool) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
+    file.write_all(bytes)?;
+    if durable { file.sync_all() } else { Ok(()) }
 }
 
 /// Reads a whole file that is not absurdly large.

@@ -18,6 +18,7 @@ mod watch;
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use futures_util::future::{BoxFuture, Shared as SharedFuture};
@@ -118,6 +119,7 @@ pub(crate) struct Sandbox {
     operation: tokio::sync::Mutex<()>,
     /// Held while the record is written; true once it was deleted.
     record_gone: tokio::sync::Mutex<bool>,
+    saving: AtomicBool,
     /// Set right after a sandbox is made; empty for those found on disk.
     making: OnceLock<Making>,
     /// See [`Sandbox::history`].
@@ -155,6 +157,7 @@ impl Sandbox {
             }),
             operation: tokio::sync::Mutex::new(()),
             record_gone: tokio::sync::Mutex::new(false),
+            saving: AtomicBool::new(false),
             making: OnceLock::new(),
             history: Mutex::new(()),
             rate: Rate::default(),
@@ -266,14 +269,9 @@ impl Sandbox {
         }
     }
 
-    /// Writes the record soon, without anybody waiting; a failure is logged, and the next write says the same.
+    /// Writes the record soon, without anybody waiting.
     pub(crate) fn save_soon(self: &Arc<Self>) {
-        let sandbox = self.clone();
-        tokio::spawn(async move {
-            if let Err(error) = sandbox.save(false).await {
-                tracing::warn!(sandbox = %sandbox.id, %error, "the record could not be written");
-            }
-        });
+        crate::ladder::save_soon(self);
     }
 
     /// Deletes the directory with the record; nothing is written after.
@@ -320,6 +318,10 @@ impl Climb for Sandbox {
             record::replace(&dir.join(record::FILE), &bytes, 0o600, durable)
         })
         .await
+    }
+
+    fn saving(&self) -> &AtomicBool {
+        &self.saving
     }
 
     fn failpoints(&self) -> &FailPoints {

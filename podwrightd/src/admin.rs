@@ -12,11 +12,11 @@ use podwright_admin_api::v1::admin_server::{Admin, AdminServer};
 use podwright_admin_api::v1::{CheckRequest, CheckResponse, VersionRequest, VersionResponse, WhyRequest, WhyResponse};
 use podwright_podsandbox::Engine;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
 use crate::config::Config;
+use crate::incoming::connections;
 use crate::listener;
 use crate::ports::{CgroupDriver, whole_text};
 use leftovers::Places;
@@ -58,7 +58,7 @@ pub(crate) fn serve(operator: Operator, config: &Config) -> Option<JoinHandle<()
     let server = Server::builder()
         .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
         .add_service(AdminServer::new(operator))
-        .serve_with_incoming(UnixListenerStream::new(listener));
+        .serve_with_incoming(Box::pin(connections(listener)));
     Some(tokio::spawn(async move {
         if let Err(error) = server.await {
             tracing::warn!(error = whole_text(&error), "the admin API is not served any more");

@@ -12,6 +12,7 @@ mod daemon;
 mod failpoints;
 mod flags;
 mod host;
+mod incoming;
 mod listener;
 mod logging;
 mod ports;
@@ -65,7 +66,11 @@ fn serve(flags: DaemonFlags) -> anyhow::Result<()> {
     #[cfg(feature = "failpoints")]
     failpoints::arm_from_environment()?;
     let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_WORKER_THREADS));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_keep_alive(serve::THREAD_IDLE)
+        .enable_all()
+        .build()?;
     let done = runtime.block_on(daemon::run(config));
     // A blocking task that hangs on a dead file system must not keep the daemon from ending.
     runtime.shutdown_background();

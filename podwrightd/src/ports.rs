@@ -9,6 +9,8 @@ mod shims;
 mod statistics;
 mod systemd;
 
+use podwright_podsandbox::ports::PortError;
+
 pub(crate) use cgroupfs::Cgroupfs;
 pub(crate) use driver::CgroupDriver;
 pub(crate) use images::StoredImages;
@@ -16,6 +18,20 @@ pub(crate) use network::PodNetworks;
 pub(crate) use shims::ShimLauncher;
 pub(crate) use statistics::HostStatistics;
 pub(crate) use systemd::SystemdCgroups;
+
+/// A failure of this host's: exhausted if an error number behind it says so, with what to do about it.
+pub(crate) fn failed_with(errno: Option<i32>, text: String) -> PortError {
+    match errno.and_then(podwright_sys::exhaustion_remedy) {
+        Some(remedy) => PortError::Exhausted(format!("{text}; {remedy}")),
+        None => PortError::Failed(text),
+    }
+}
+
+/// The number of the first system error among an error and all that it comes from.
+pub(crate) fn errno_of(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let own = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+    own.or_else(|| error.source().and_then(errno_of))
+}
 
 /// An error and all that it comes from, on one line. The engine passes texts on, not errors.
 pub(crate) fn whole_text(error: &dyn std::error::Error) -> String {

@@ -9,26 +9,32 @@ use sd_notify::NotifyState;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
+
+use crate::incoming::connections;
 
 /// Calls of one client that may be under way at once. A kubelet keeps to far fewer.
 const CALLS_PER_CONNECTION: usize = 1024;
+
+/// How long a thread for file system work waits for more of it before it ends.
+pub(crate) const THREAD_IDLE: Duration = Duration::from_secs(20);
 
 /// Serves until SIGTERM or SIGINT; then takes no more calls and waits for those in flight, for `drain` at most.
 pub(crate) async fn serve(cri: Cri, listener: UnixListener, drain: Duration) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let server = cri
         .on(Server::builder().concurrency_limit_per_connection(CALLS_PER_CONNECTION))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), until_stopped(stopped));
+        .serve_with_incoming_shutdown(Box::pin(connections(listener)), until_stopped(stopped));
     let mut server = tokio::spawn(server);
     let watchdog = tokio::spawn(feed_watchdog());
+    let thread = tokio::spawn(keep_a_thread());
     tell(&[NotifyState::Ready]);
     let ended = tokio::select! {
         ended = &mut server => Some(ended),
         () = asked_to_stop()? => None,
     };
     watchdog.abort();
+    thread.abort();
     match ended {
         Some(ended) => ended?.context("the server ended by itself"),
         None => {
@@ -80,6 +86,15 @@ async fn feed_watchdog() {
     loop {
         ticks.tick().await;
         tell(&[NotifyState::Watchdog]);
+    }
+}
+
+/// Keeps one thread for file system work alive. Where no more threads can be made, that work waits for it; without any, tokio
+/// panics.
+async fn keep_a_thread() {
+    loop {
+        let _ = tokio::task::spawn_blocking(|| ()).await;
+        tokio::time::sleep(THREAD_IDLE / 2).await;
     }
 }
 

@@ -107,12 +107,25 @@ pub(crate) fn child_failure(failure: podwright_runtime::Failure) -> Failure {
 }
 
 /// An error with all its causes.
-pub(crate) fn error_failure(kind: FailureKind, step: &str, object: &str, error: &dyn std::error::Error) -> Failure {
-    let mut text = error.to_string();
+pub(crate) fn error_failure(
+    kind: FailureKind,
+    step: &str,
+    object: &str,
+    error: &(dyn std::error::Error + 'static),
+) -> Failure {
+    let (mut text, mut errno) = (error.to_string(), errno_of(error));
     let mut source = error.source();
     while let Some(cause) = source {
         text = format!("{text}: {cause}");
+        errno = if errno == 0 { errno_of(cause) } else { errno };
         source = cause.source();
     }
-    Failure::new(kind, step, object, text)
+    Failure { errno, ..Failure::new(kind, step, object, text) }
+}
+
+/// The system's number of an error; 0 for none.
+fn errno_of(error: &(dyn std::error::Error + 'static)) -> i32 {
+    let io = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+    let raw = io.or_else(|| error.downcast_ref::<podwright_sys::Errno>().map(|errno| errno.raw_os_error()));
+    raw.or_else(|| error.downcast_ref::<podwright_runtime::Failure>().map(|failure| failure.errno)).unwrap_or(0)
 }

@@ -9,7 +9,7 @@ use podwright_types::ContainerId;
 use super::{Container, steps};
 use crate::error::EngineError;
 use crate::events::Change;
-use crate::ladder::{Climb, Goal, Outcome, climb, descend};
+use crate::ladder::{Climb, Goal, Outcome, climb, descend, save_or_later};
 use crate::model::{ContainerConfig, ContainerState, Exit};
 use crate::ports::StartFailure;
 use crate::sandbox::Sandbox;
@@ -150,7 +150,7 @@ async fn unmake(container: &Arc<Container>) -> Outcome {
         return Ok(());
     }
     if container.progress(|p| p.begun("record")) {
-        container.save(false).await?;
+        save_or_later(container).await;
     }
     descend(container, None).await?;
     let _history = container.sandbox.history();
@@ -221,7 +221,7 @@ impl Container {
         let _operation = self.operation.lock().await;
         if !self.was_started() && self.progress(|p| p.in_flight() == Some(steps::PROCESS)) {
             descend(self, Some(steps::MADE)).await?;
-            self.save(false).await?;
+            save_or_later(self).await;
         }
         Ok(())
     }

@@ -198,6 +198,7 @@ async fn start_process(container: Arc<Container>) -> Outcome {
                 | PortError::Invalid(_)
                 | PortError::Unavailable(_)
                 | PortError::TimedOut(_)
+                | PortError::Exhausted(_)
                 | PortError::Failed(_) => StartFailure::Setup,
             };
             Err(error.into())

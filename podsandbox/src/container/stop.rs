@@ -1,12 +1,11 @@
 //! Stopping a container: its signal, a grace period, SIGKILL, and the truth about what even that does not end.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::Container;
+use super::{Container, stuck};
 use crate::error::EngineError;
 use crate::ladder::{Climb, Outcome};
 use crate::model::{ContainerState, Exit};
@@ -56,7 +55,7 @@ impl Container {
         if self.signal(&shim, SIGKILL, true).await? || self.exited_within(KILL_WAIT).await {
             return Ok(());
         }
-        Err(EngineError::TimedOut(format!("stop {}: {}", self.describe(), stuck(pid))))
+        Err(EngineError::TimedOut(format!("stop {}: {}", self.describe(), stuck::explain(pid, KILL_WAIT))))
     }
 
     /// True if the container has ended.
@@ -112,19 +111,4 @@ fn never_started() -> Exit {
         message: "it was stopped before it was started".into(),
         reason: "Error".into(),
     }
-}
-
-/// Says where a process hangs that SIGKILL did not end.
-fn stuck(pid: i32) -> String {
-    let proc = format!("/proc/{pid}");
-    let read = |name: &str| std::fs::read_to_string(Path::new(&proc).join(name)).unwrap_or_default();
-    let status = read("status");
-    let state = status.lines().find_map(|line| line.strip_prefix("State:")).map_or("unknown", str::trim);
-    let wait = read("wchan");
-    let wait = if wait.is_empty() || wait == "0" { "unknown" } else { wait.as_str() };
-    format!(
-        "process {pid} did not end within {} s after SIGKILL (state {state}, waiting in {wait}); the kernel holds it, often for \
-         a file system that does not answer: look for one, or restart the node",
-        KILL_WAIT.as_secs()
-    )
 }

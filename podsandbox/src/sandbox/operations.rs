@@ -11,7 +11,7 @@ use super::{Making, Sandbox, steps};
 use crate::container;
 use crate::error::EngineError;
 use crate::events::Change;
-use crate::ladder::{Climb, Goal, Outcome, climb, descend};
+use crate::ladder::{Climb, Goal, Outcome, climb, descend, save_or_later};
 use crate::model::SandboxConfig;
 use crate::shared::{Claim, Shared, detached};
 use crate::util::random_bytes;
@@ -169,7 +169,8 @@ impl Sandbox {
             Goal::Up => Ok(()),
             Goal::Stopped => {
                 give_back(self).await?;
-                self.save(false).await
+                save_or_later(self).await;
+                Ok(())
             }
             Goal::Removed => unmake(self).await,
         }
@@ -206,7 +207,7 @@ impl Sandbox {
 /// Descends to the record and the pod's files.
 async fn give_back(sandbox: &Arc<Sandbox>) -> Outcome {
     if sandbox.live().durable.progress.begun_above(steps::FILES) {
-        sandbox.save(false).await?;
+        save_or_later(sandbox).await;
         descend(sandbox, Some(steps::FILES)).await?;
     }
     Ok(())

@@ -89,3 +89,60 @@ fn bytes_of_the_environment_survive() {
     assert!(text.contains("[\"A\",\"text\"]"), "{text}");
     assert_eq!(serde_json::from_str::<ContainerConfig>(&text).unwrap(), config);
 }
+
+/// Lets every try to write the record fail, as a full disk does.
+fn full(node: &Node, kind: &str, id: &str) -> std::path::PathBuf {
+    let blocked = node.disk.path().join("root").join(kind).join(id).join("record.tmp");
+    std::fs::create_dir(&blocked).unwrap();
+    blocked
+}
+
+#[test]
+fn what_can_not_be_recorded_can_be_stopped_and_removed() {
+    let node = Node::new();
+    let daemon = node.start();
+    let sandbox = daemon.sandbox("a");
+    let [removed, kept] = ["c", "d"].map(|name| daemon.running(&sandbox, name, "sleep"));
+    full(&node, "sandboxes", sandbox.as_str());
+    full(&node, "containers", removed.as_str());
+    full(&node, "containers", kept.as_str());
+    daemon.run(daemon.engine.stop_container(&removed, std::time::Duration::ZERO)).unwrap();
+    daemon.run(daemon.engine.remove_container(&removed)).unwrap();
+    daemon.run(daemon.engine.stop_sandbox(&sandbox)).unwrap();
+    daemon.run(daemon.engine.remove_sandbox(&sandbox)).unwrap();
+    node.assert_empty("the removal");
+}
+
+#[test]
+fn a_daemon_that_dies_while_nothing_can_be_recorded_leaves_what_can_be_removed() {
+    let node = Node::new();
+    let daemon = node.start();
+    let sandbox = daemon.sandbox("a");
+    let container = daemon.running(&sandbox, "c", "sleep");
+    full(&node, "sandboxes", sandbox.as_str());
+    full(&node, "containers", container.as_str());
+    daemon.run(daemon.engine.stop_sandbox(&sandbox)).unwrap();
+    daemon.crash();
+    let daemon = node.start();
+    assert_eq!(daemon.engine.sandbox(&sandbox).unwrap().state, SandboxState::NotReady);
+    assert!(matches!(daemon.state(&container), crate::model::ContainerState::Exited { .. }));
+    daemon.run(daemon.engine.remove_sandbox(&sandbox)).unwrap();
+    node.assert_empty("the removal");
+}
+
+#[test]
+fn an_end_that_could_not_be_recorded_is_recorded_when_there_is_room_again() {
+    let node = Node::new();
+    let daemon = node.start();
+    let sandbox = daemon.sandbox("a");
+    let container = daemon.running(&sandbox, "c", "sleep");
+    let blocked = full(&node, "containers", container.as_str());
+    daemon.run(daemon.engine.stop_container(&container, std::time::Duration::ZERO)).unwrap();
+    std::fs::remove_dir(&blocked).unwrap();
+    let record = blocked.with_extension("json");
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !std::fs::read_to_string(&record).unwrap().contains("\"Exited\"") {
+        assert!(std::time::Instant::now() < end, "{}", std::fs::read_to_string(&record).unwrap());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}

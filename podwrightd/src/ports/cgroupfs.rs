@@ -9,7 +9,7 @@ use podwright_cgroups::{Error, Hierarchy};
 use podwright_podsandbox::ports::{Cgroups, PortError};
 use podwright_types::{ContainerId, SandboxId};
 
-use super::whole_text;
+use super::{errno_of, failed_with, whole_text};
 
 /// Pauses between attempts to remove a cgroup whose processes are being killed: their end is told by no event on v1.
 const PAUSES_MILLIS: [u64; 10] = [1, 2, 5, 10, 20, 50, 100, 200, 400, 800];
@@ -67,7 +67,7 @@ pub(crate) fn converted(error: &Error) -> PortError {
     match error {
         Error::Invalid(_) => PortError::Invalid(text),
         Error::Busy { .. } => PortError::TimedOut(text),
-        _ => PortError::Failed(text),
+        _ => failed_with(errno_of(error), text),
     }
 }
 

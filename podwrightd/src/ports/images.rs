@@ -35,12 +35,11 @@ fn failed(error: &ImageError) -> PortError {
     match error.kind() {
         ErrorKind::NotFound => PortError::NotFound(text),
         ErrorKind::Invalid => PortError::Invalid(text),
+        ErrorKind::LimitExceeded | ErrorKind::NoSpace => PortError::Exhausted(text),
         ErrorKind::Unauthorized
         | ErrorKind::RegistryUnavailable
         | ErrorKind::TooManyRequests
         | ErrorKind::Corrupt
-        | ErrorKind::LimitExceeded
-        | ErrorKind::NoSpace
         | ErrorKind::Cancelled
         | ErrorKind::Io => PortError::Failed(text),
     }

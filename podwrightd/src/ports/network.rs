@@ -11,7 +11,7 @@ use podwright_podsandbox::ports::{Network, NetworkKind, NetworkRequest, PortErro
 
 use tokio::net::TcpStream;
 
-use super::whole_text;
+use super::{errno_of, failed_with, whole_text};
 
 /// Networks of this host.
 pub(crate) struct PodNetworks(pub(crate) Networks);
@@ -44,7 +44,10 @@ impl Network for PodNetworks {
 }
 
 fn failed(error: &CniError) -> PortError {
-    PortError::Failed(whole_text(error))
+    match error {
+        CniError::PoolFull { .. } => PortError::Exhausted(whole_text(error)),
+        _ => failed_with(errno_of(error), whole_text(error)),
+    }
 }
 
 fn converted(request: &NetworkRequest) -> PodRequest {

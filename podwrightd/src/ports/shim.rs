@@ -14,7 +14,7 @@ use podwright_shim_api as api;
 use podwright_shim_api::client::{Client, ClientError, StreamFds};
 use podwright_types::{ContainerId, ExecId};
 
-use super::{CgroupDriver, whole_text};
+use super::{CgroupDriver, failed_with, whole_text};
 pub(super) use convert::event;
 
 /// A shim with a connection to it.
@@ -41,23 +41,28 @@ impl ConnectedShim {
 pub(super) fn client_error(doing: &str, error: &ClientError) -> PortError {
     let text = format!("{doing}: {}", whole_text(error));
     match error {
-        ClientError::Refused { failure } => refused(failure.kind(), text),
+        ClientError::Refused { failure } => refused(failure, text),
         ClientError::Gone { .. } => PortError::Unavailable(text),
         ClientError::TimedOut { .. } => PortError::TimedOut(text),
-        ClientError::Protocol { .. } | ClientError::Io { .. } => PortError::Failed(text),
+        ClientError::Io { source, .. } => failed_with(source.raw_os_error(), text),
+        ClientError::Protocol { .. } => PortError::Failed(text),
     }
 }
 
-fn refused(kind: api::FailureKind, text: String) -> PortError {
-    match kind {
+fn refused(failure: &api::Failure, text: String) -> PortError {
+    match failure.kind() {
         api::FailureKind::NotFound => PortError::NotFound(text),
         api::FailureKind::Invalid => PortError::Invalid(text),
         api::FailureKind::TimedOut => PortError::TimedOut(text),
         api::FailureKind::ProgramNotFound => PortError::Start(StartFailure::ProgramNotFound, text),
         api::FailureKind::ProgramNotExecutable => PortError::Start(StartFailure::ProgramNotExecutable, text),
-        api::FailureKind::Setup => PortError::Start(StartFailure::Setup, text),
+        api::FailureKind::Setup => match podwright_sys::exhaustion_remedy(failure.errno) {
+            // A start that failed so ends as every other; only the answer differs.
+            Some(remedy) => PortError::Exhausted(format!("{text}; {remedy}")),
+            None => PortError::Start(StartFailure::Setup, text),
+        },
         api::FailureKind::Busy => PortError::Unavailable(text),
-        api::FailureKind::Unsupported | api::FailureKind::Other => PortError::Failed(text),
+        api::FailureKind::Unsupported | api::FailureKind::Other => failed_with(Some(failure.errno), text),
     }
 }
 

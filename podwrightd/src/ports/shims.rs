@@ -9,7 +9,7 @@ use podwright_types::SandboxId;
 use tokio::sync::mpsc;
 
 use super::shim::{ConnectedShim, client_error};
-use super::{CgroupDriver, whole_text};
+use super::{CgroupDriver, failed_with, whole_text};
 
 /// Events that may wait for the engine.
 const EVENTS_QUEUED: usize = 64;
@@ -87,6 +87,7 @@ fn launch_error(error: &LaunchError) -> PortError {
         LaunchError::Connect { sandbox, source } => {
             client_error(&format!("connect to the shim of sandbox {sandbox}"), source)
         }
-        LaunchError::Io { .. } | LaunchError::Ended { .. } => PortError::Failed(whole_text(error)),
+        LaunchError::Io { source, .. } => failed_with(source.raw_os_error(), whole_text(error)),
+        LaunchError::Ended { .. } => PortError::Failed(whole_text(error)),
     }
 }

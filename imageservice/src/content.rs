@@ -8,11 +8,13 @@
 //! layers/<hex of the diff id>/fs, layer.json                 complete layers; layer.json is written last
 //! ingest/                                                    downloads and unpacking in progress or given up; swept at open
 //! trash/                                                     on its way out; swept at open
+//! index.reserve                                              becomes the index when the disk is full
 //! ```
 
 mod implied;
 mod index;
 mod merged;
+mod reserve;
 mod usage;
 
 use std::fs::{DirBuilder, File};
@@ -85,6 +87,7 @@ impl Content {
         if !layout.exists() {
             replace(&layout, OCI_LAYOUT.as_bytes())?;
         }
+        content.keep_reserve();
         for name in ["ingest", "trash"] {
             sweep_directory(&root.join(name))?;
         }
@@ -93,6 +96,12 @@ impl Content {
 
     pub(crate) fn images(&self) -> PathBuf {
         self.root.join("images")
+    }
+
+    /// Makes the reserve for the index again, after it was used.
+    pub(crate) fn keep_reserve(&self) {
+        let index = std::fs::metadata(self.images().join("index.json")).map_or(0, |meta| meta.len());
+        reserve::keep(&self.images(), usize::try_from(index).unwrap_or_default());
     }
 
     pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {

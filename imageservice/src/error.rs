@@ -15,7 +15,7 @@ pub enum ErrorKind {
     TooManyRequests,
     /// Content is not what its digest or length says, or is malformed.
     Corrupt,
-    /// A limit of the configuration was exceeded.
+    /// A limit of the configuration or of the host was exceeded.
     LimitExceeded,
     /// The disk is full.
     NoSpace,
@@ -69,9 +69,15 @@ impl ImageError {
         let error = error.into();
         let (kind, cause) = match error.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                (ErrorKind::NoSpace, format!("{error}; free space or remove images"))
+                (ErrorKind::NoSpace, format!("{error}; free space or inodes, or remove images"))
             }
-            _ => (ErrorKind::Io, error.to_string()),
+            std::io::ErrorKind::ReadOnlyFilesystem => {
+                (ErrorKind::Io, format!("{error}; the kernel's log tells why; mount it writable again"))
+            }
+            _ => match error.raw_os_error().and_then(podwright_sys::exhaustion_remedy) {
+                Some(remedy) => (ErrorKind::LimitExceeded, format!("{error}; {remedy}")),
+                None => (ErrorKind::Io, error.to_string()),
+            },
         };
         Self::new(kind, step, path.display(), cause)
     }

@@ -84,13 +84,19 @@ fn explain(failure: Failure, path: &[u8], name: &str) -> ImageError {
         Failure::Corrupt(cause) => ImageError::new(ErrorKind::Corrupt, "unpack", object, cause),
         Failure::Limit(cause) => ImageError::new(ErrorKind::LimitExceeded, "unpack", object, cause),
         Failure::System(step, errno) => {
+            let remedy = podwright_sys::exhaustion_remedy(errno.raw_os_error());
             let kind = match errno {
                 Errno::NOSPC | Errno::DQUOT => ErrorKind::NoSpace,
                 // The path is the archive's doing.
                 Errno::NAMETOOLONG | Errno::LOOP | Errno::NOTDIR | Errno::INVAL | Errno::FBIG => ErrorKind::Corrupt,
+                _ if remedy.is_some() => ErrorKind::LimitExceeded,
                 _ => ErrorKind::Io,
             };
-            ImageError::new(kind, "unpack", object, format!("{step}: {}", std::io::Error::from(errno)))
+            let error = ImageError::new(kind, "unpack", object, format!("{step}: {}", std::io::Error::from(errno)));
+            match remedy {
+                Some(remedy) => error.and(remedy),
+                None => error,
+            }
         }
         Failure::Archive(TarError::Malformed(cause)) => ImageError::new(ErrorKind::Corrupt, "unpack", object, cause),
         Failure::Archive(TarError::Source(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => {

@@ -69,3 +69,32 @@ async fn root_a_full_disk_fails_the_pull_and_nothing_else() {
     store.pull(&reference, None, None).await.unwrap();
     drop(store);
 }
+
+/// A byte left here or there does not matter: what is written takes pages.
+fn fill(disk: &SmallDisk) {
+    let script = "cd $0; cat /dev/zero > filler; i=0; while : > f$i; do i=$((i+1)); done";
+    let _ = Command::new("sh")
+        .args(["-c", script, &disk.0.path().display().to_string()])
+        .stderr(std::process::Stdio::null())
+        .status();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn root_images_can_be_removed_from_a_full_disk() {
+    let (registry, test, disk) = (Registry::builder().start().unwrap(), TestStore::new().await, SmallDisk::new());
+    let store = ImageStore::open(&disk.0.path().join("root"), test.config.clone()).await.unwrap();
+    for name in ["one", "two", "three"] {
+        let layer = LayerBuilder::new().file(name, 0o644, name.as_bytes());
+        let reference = registry.push(&image(vec![layer], Compression::Gzip), name, "v1").unwrap();
+        store.pull(&reference, None, None).await.unwrap();
+    }
+    for name in ["one", "two", "three"] {
+        // Nothing of what a removal gave back is left for the next one.
+        fill(&disk);
+        store.remove(&registry.reference(name, "v1")).await.unwrap();
+    }
+    assert!(store.list(None).is_empty());
+    drop(store);
+    let store = ImageStore::open(&disk.0.path().join("root"), test.config.clone()).await.unwrap();
+    assert!(store.list(None).is_empty(), "what was removed stays so");
+}

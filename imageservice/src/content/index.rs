@@ -6,7 +6,7 @@ use std::path::Path;
 use podwright_types::Digest;
 use serde::{Deserialize, Serialize};
 
-use super::replace;
+use super::{replace, reserve};
 use crate::error::{ErrorKind, ImageError, Result};
 use crate::manifest::{DOCKER_LIST, Descriptor, OCI_INDEX};
 use crate::platform::Platform;
@@ -100,5 +100,12 @@ pub(crate) fn write_index(images: &Path, entries: &[IndexEntry]) -> Result<()> {
     let file = IndexFile { schema_version: 2, media_type: OCI_INDEX.to_owned(), manifests };
     let text = serde_json::to_vec_pretty(&file)
         .map_err(|error| ImageError::new(ErrorKind::Io, "write image index", path.display(), error.to_string()))?;
-    replace(&path, &text)
+    match replace(&path, &text) {
+        Err(full) if full.kind() == ErrorKind::NoSpace => reserve::replace(images, &path, &text).map_err(|_| full),
+        Err(error) => Err(error),
+        Ok(()) => {
+            reserve::keep(images, text.len());
+            Ok(())
+        }
+    }
 }

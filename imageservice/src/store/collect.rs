@@ -27,7 +27,12 @@ impl Inner {
         fail_point(failpoints::REMOVE_COLLECT);
         self.collect().await?;
         fail_point(failpoints::REMOVED);
-        Ok(())
+        let inner = std::sync::Arc::clone(self);
+        blocking("keep a reserve for the image index", move || {
+            inner.content.keep_reserve();
+            Ok(())
+        })
+        .await
     }
 
     /// Frees images that were removed and are held no more.

@@ -2,6 +2,7 @@
 //!
 //! Owns starting, restarting, stopping and asking it; what it must answer is the tests' part.
 
+mod disk;
 mod process;
 
 use std::fs;
@@ -17,6 +18,7 @@ use crate::cni;
 use crate::host::TestHost;
 use crate::registry::Registry;
 use crate::tools;
+pub use disk::SmallDisk;
 use process::{Process, Start};
 
 /// Lines of its log that a failed test shows.
@@ -30,6 +32,7 @@ pub struct DaemonBuilder {
     cni_bin_dir: Option<PathBuf>,
     log_level: String,
     extra_config: String,
+    small_disk: Option<SmallDisk>,
 }
 
 impl Default for DaemonBuilder {
@@ -40,6 +43,7 @@ impl Default for DaemonBuilder {
             cni_bin_dir: None,
             log_level: "debug".into(),
             extra_config: String::new(),
+            small_disk: None,
         }
     }
 }
@@ -81,6 +85,14 @@ impl DaemonBuilder {
         self
     }
 
+    /// Puts its root, its pods' logs and (on a tmpfs) its state on one small disk of their own, mounted at `disk`. Only the host sees
+    /// it: see [`Daemon::inside`].
+    #[must_use]
+    pub fn small_disk(mut self, disk: SmallDisk) -> Self {
+        self.small_disk = Some(disk);
+        self
+    }
+
     /// Starts it in a new host and waits until it says that it is ready.
     ///
     /// # Errors
@@ -99,6 +111,9 @@ impl DaemonBuilder {
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o711))?;
         for name in ["net.d", "certs.d", "logs", "plugins", "volumes"] {
             fs::create_dir_all(dir.join(name)).with_context(|| format!("making {name} in {}", dir.display()))?;
+        }
+        if let Some(disk) = &self.small_disk {
+            disk.mount(&host)?;
         }
         if let Some(version) = &self.cni_version {
             cni::write_bridge_chain(&dir.join("net.d"), version)?;
@@ -178,6 +193,13 @@ impl Daemon {
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.host.dir().join(name)
+    }
+
+    /// The same path as the host sees it, with what is mounted there.
+    #[must_use]
+    pub fn inside(&self, name: &str) -> PathBuf {
+        let dir = self.host.dir();
+        Path::new(&format!("/proc/{}/root", self.host.pid())).join(dir.strip_prefix("/").unwrap_or(dir)).join(name)
     }
 
     /// Its pid while it runs.
@@ -293,7 +315,7 @@ impl Daemon {
     /// # Errors
     /// Something can not be read.
     pub fn census(&self) -> Result<Census> {
-        Census::take(&self.host, &[&self.path("root"), &self.path("state")])
+        Census::take(&self.host, &[&self.inside("root"), &self.inside("state")])
     }
 
     /// A crictl command for this daemon.

@@ -10,6 +10,7 @@ pub mod base;
 mod census;
 mod cni;
 mod daemon;
+mod fuse;
 mod host;
 mod http;
 pub mod image;
@@ -18,7 +19,8 @@ mod tools;
 
 pub use census::Census;
 pub use cni::{bridge_conflist, write_bridge_chain};
-pub use daemon::{Daemon, DaemonBuilder};
+pub use daemon::{Daemon, DaemonBuilder, SmallDisk};
+pub use fuse::HungMount;
 pub use host::{Outside, TestHost, in_network_of};
 pub use http::{RawReply, RawServer};
 pub use registry::{Registry, RegistryBuilder, RegistryStorage};

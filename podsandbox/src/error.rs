@@ -38,17 +38,26 @@ impl EngineError {
     /// Puts what was being done before the text: `step object: cause`.
     #[must_use]
     pub fn within(self, what: impl std::fmt::Display) -> Self {
-        let put = |text: String| format!("{what}: {text}");
+        self.changed(&|text| format!("{what}: {text}"))
+    }
+
+    /// Adds to the text.
+    #[must_use]
+    pub(crate) fn and(self, more: &str) -> Self {
+        self.changed(&|text| text + more)
+    }
+
+    fn changed(self, change: &dyn Fn(String) -> String) -> Self {
         match self {
-            Self::NotFound(text) => Self::NotFound(put(text)),
-            Self::Invalid(text) => Self::Invalid(put(text)),
-            Self::AlreadyExists(text) => Self::AlreadyExists(put(text)),
-            Self::FailedPrecondition(text) => Self::FailedPrecondition(put(text)),
-            Self::Unavailable(text) => Self::Unavailable(put(text)),
-            Self::TimedOut(text) => Self::TimedOut(put(text)),
-            Self::Exhausted(text) => Self::Exhausted(put(text)),
-            Self::ImageVolume(cause) => Self::ImageVolume(Box::new(cause.within(what))),
-            Self::Internal(text) => Self::Internal(put(text)),
+            Self::NotFound(text) => Self::NotFound(change(text)),
+            Self::Invalid(text) => Self::Invalid(change(text)),
+            Self::AlreadyExists(text) => Self::AlreadyExists(change(text)),
+            Self::FailedPrecondition(text) => Self::FailedPrecondition(change(text)),
+            Self::Unavailable(text) => Self::Unavailable(change(text)),
+            Self::TimedOut(text) => Self::TimedOut(change(text)),
+            Self::Exhausted(text) => Self::Exhausted(change(text)),
+            Self::ImageVolume(cause) => Self::ImageVolume(Box::new(cause.changed(change))),
+            Self::Internal(text) => Self::Internal(change(text)),
         }
     }
 

@@ -309,9 +309,8 @@ fn network_request(sandbox: &Sandbox, kind: NetworkKind, netns: Netns) -> Networ
 async fn kill_containers(sandbox: Arc<Sandbox>) -> Outcome {
     let containers = sandbox.all_containers();
     let outcomes = join_all(containers.iter().map(|c| c.stop(Duration::ZERO))).await;
-    let errors: Vec<String> = outcomes.into_iter().filter_map(Result::err).map(|e| e.to_string()).collect();
-    if errors.is_empty() {
-        return Ok(());
-    }
-    Err(EngineError::Internal(format!("{}: {}", sandbox.describe(), errors.join("; "))))
+    let mut errors = outcomes.into_iter().filter_map(Result::err);
+    let Some(first) = errors.next() else { return Ok(()) };
+    let others: String = errors.map(|error| format!("; {error}")).collect();
+    Err(first.within(sandbox.describe()).and(&others))
 }

@@ -132,14 +132,26 @@ impl Server {
 fn removed(container: &Container) -> Result<(), String> {
     match &container.phase {
         Phase::Exited(..) => (),
-        Phase::OpeningLog(..) | Phase::Starting(_) | Phase::Running(_) | Phase::Exiting(_) | Phase::Failed(_) => {
-            let pids = container.cgroup.processes().unwrap_or_default();
-            let pids: Vec<String> = pids.iter().map(|pid| pid.as_raw_pid().to_string()).collect();
-            return Err(format!("container {} has processes that do not end: {}", container.id, pids.join(", ")));
+        Phase::OpeningLog(..) | Phase::Starting(_) | Phase::Failed(_) => {
+            return Err(waits_for(container, "its start is not undone"));
         }
+        Phase::Running(_) | Phase::Exiting(_) => return Err(waits_for(container, "its log is not written to the end")),
     }
     if container.deferred {
         return Ok(());
     }
     container.cgroup.remove().map_err(|error| error.to_string())
+}
+
+/// What holds a container up: its processes, or `otherwise` where none is left.
+fn waits_for(container: &Container, otherwise: &str) -> String {
+    let reason = match container.cgroup.processes() {
+        Ok(pids) if pids.is_empty() => otherwise.to_owned(),
+        Ok(pids) => {
+            let pids: Vec<String> = pids.iter().map(|pid| pid.as_raw_pid().to_string()).collect();
+            format!("processes of it do not end: {}", pids.join(", "))
+        }
+        Err(error) => format!("its processes can not be listed: {error}"),
+    };
+    format!("container {}: {reason}", container.id)
 }

@@ -55,17 +55,14 @@ fn longer(pause: Duration) -> Duration {
     (pause * 2).clamp(first, longest)
 }
 
-/// Kills what is in the cgroup; true if nothing is.
+/// Kills what is in the cgroup; true if nothing is. A list that can not be read (no descriptors, no memory) says nothing: whoever
+/// is called ended must have ended, so it is looked at again.
 fn is_empty_or_kill(container: &Container) -> bool {
-    match container.cgroup.processes() {
-        Ok(processes) if processes.is_empty() => true,
-        // Without a list there is nothing to wait for that could ever be seen.
-        Err(_) => true,
-        Ok(_) => {
-            let _ = container.cgroup.kill_all();
-            false
-        }
+    let is_empty = container.cgroup.processes().is_ok_and(|processes| processes.is_empty());
+    if !is_empty {
+        let _ = container.cgroup.kill_all();
     }
+    is_empty
 }
 
 impl Server {

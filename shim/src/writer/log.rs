@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use super::lines::Tag;
 use super::stamp::{self, Stamp};
@@ -155,15 +156,24 @@ impl Log {
 }
 
 /// Mode 0640 as kubelet and its peers have it. The last component is never followed: whoever can write to the directory of logs
-/// must not choose which file the shim, as root, appends to.
+/// must not choose which file the shim, as root, appends to. Nor is anything but a file taken, which might never take a byte.
 fn open(path: &Path) -> io::Result<File> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NOCTTY).bits();
+    // NONBLOCK: a FIFO without a reader is refused at once. It means nothing for a file.
+    let flags = (OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::NONBLOCK).bits();
     let open = || File::options().append(true).create(true).mode(0o640).custom_flags(flags.cast_signed()).open(path);
-    match open() {
+    let opened = match open() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
             open()
         }
+        result => result,
+    };
+    let no_file = |kind: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("{} is {kind}", path.display()));
+    match opened {
+        Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => {
+            Err(no_file("a FIFO, a socket or a device that is not there"))
+        }
+        Ok(file) if !file.metadata()?.is_file() => Err(no_file("a FIFO or a device")),
         result => result,
     }
 }
@@ -204,6 +214,15 @@ mod tests {
         std::os::unix::fs::symlink("/dev/null", &link).unwrap();
         assert!(Log::open(link).is_err());
         assert_eq!(Log::open(directory.path().to_owned()).unwrap_err().kind(), io::ErrorKind::IsADirectory);
+        let fifo = directory.path().join("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+        for is_read in [false, true] {
+            let reader = OFlags::RDONLY | OFlags::NONBLOCK;
+            let _reader = is_read.then(|| rustix::fs::open(&fifo, reader, rustix::fs::Mode::empty()).unwrap());
+            let error = Log::open(fifo.clone()).unwrap_err();
+            assert!(error.to_string().contains("is a FIFO"), "{error}");
+        }
+        assert!(Log::open("/dev/null".into()).unwrap_err().to_string().contains("a device"));
     }
 
     #[test]
@@ -221,7 +240,8 @@ mod tests {
 
     #[test]
     fn what_a_full_disk_takes_is_kept_then_counted() {
-        let mut log = Log::open("/dev/full".into()).unwrap();
+        let full = File::options().append(true).open("/dev/full").unwrap();
+        let mut log = Log { path: "/dev/full".into(), file: full, pending: Vec::new(), written: 0, failing: None };
         line(&mut log, "kept");
         assert!(!log.flush_now());
         assert!(log.retry_at().is_some());

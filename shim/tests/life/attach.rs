@@ -13,14 +13,6 @@ fn open_files(pid: i32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
-/// Children of the shim by name.
-fn writers(shim: i32) -> Vec<i32> {
-    let children = fs::read_to_string(format!("/proc/{shim}/task/{shim}/children")).unwrap();
-    let is_writer =
-        |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "podwright-log\n");
-    children.split_whitespace().map(|pid| pid.parse().unwrap()).filter(is_writer).collect()
-}
-
 async fn attach(world: &World, with_input: bool) -> (Option<std::os::fd::OwnedFd>, std::os::fd::OwnedFd) {
     let (from_stdout, stdout) = pipe();
     let (stdin, to_stdin) = pipe();
@@ -37,7 +29,7 @@ async fn root_aborted_attaches_leave_nothing() {
     request.stdin = true;
     world.start(request, &shell("sleep 1000")).await.unwrap();
     let shim = world.client.hello().pid;
-    let [writer] = writers(shim)[..] else { panic!("one writer") };
+    let [writer] = world.writers().await[..] else { panic!("one writer") };
     let before = (open_files(shim), open_files(writer));
     for number in 0..MANY {
         let (to_stdin, from_stdout) = attach(&world, number % 2 == 0).await;

@@ -5,10 +5,11 @@ use std::process::{Command, Stdio};
 
 use podwright_shim_api::client::{Client, ClientError, no_placing};
 use podwright_shim_api::launcher::{RunningShim, connect_socket};
-use podwright_shim_api::{Event, FailureKind, Packet, Reply, Request, socket};
+use podwright_shim_api::{Event, FailureKind, Packet, PidChoice, PidPlan, Reply, Request, socket};
 use prost::Message;
+use rustix::process::{Resource, Rlimit};
 
-use crate::world::{LONG, World, pod, wait_for};
+use crate::world::{LONG, World, pod, shell, wait_for};
 
 #[test]
 fn started_by_hand_it_tells_what_to_do_instead() {
@@ -219,5 +220,35 @@ async fn root_a_shim_without_free_descriptors_refuses_and_goes_on() {
     rustix::process::prlimit(pid, rustix::process::Resource::Nofile, limit(1024)).unwrap();
     world.run("c", "exit 3").await;
     assert_eq!(world.end_of("c").await.code, 3);
+    world.finish().await;
+}
+
+/// The number that the next descriptor of a process would get.
+fn first_free_descriptor(pid: i32) -> u64 {
+    (0..).find(|number| !std::path::Path::new(&format!("/proc/{pid}/fd/{number}")).exists()).unwrap()
+}
+
+#[tokio::test]
+async fn root_without_descriptors_nobody_is_called_ended_who_lives() {
+    let mut world = World::with_pod().await;
+    let mut request = world.request("h");
+    if let Some(namespaces) = &mut request.namespaces {
+        namespaces.pid = Some(PidPlan { choice: PidChoice::Host.into(), target: String::new() });
+    }
+    // Its child outlives the first process, and only the list of the cgroup shows that.
+    world.start(request, &shell("sleep 1000 & wait")).await.unwrap();
+    let shim = world.client.hello().pid;
+    let process = rustix::process::Pid::from_raw(shim).unwrap();
+    let before = rustix::process::getrlimit(Resource::Nofile);
+    let limit = |current| Rlimit { current: Some(current), ..before };
+    let set = |current| rustix::process::prlimit(Some(process), Resource::Nofile, limit(current)).unwrap();
+    set(first_free_descriptor(shim));
+    world.client.signal_container("h", 9, false).await.unwrap();
+    let early = tokio::time::timeout(std::time::Duration::from_millis(500), world.events.recv()).await;
+    set(before.current.unwrap_or(1024));
+    assert!(early.is_err(), "{early:?}");
+    assert_eq!(world.end_of("h").await.code, 137);
+    let cgroup = podwright_cgroups::Hierarchy::detect().unwrap().cgroup(&format!("{}/h", world.cgroup)).unwrap();
+    assert_eq!(cgroup.processes().unwrap(), []);
     world.finish().await;
 }

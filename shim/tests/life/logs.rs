@@ -1,13 +1,35 @@
 //! Logs: their format, rotation under load, and disks that are full or do not answer.
 
 use std::fs;
-use std::path::Path;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use podwright_shim_api::FailureKind;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::process::{Pid, Signal};
 
 use crate::world::{World, bytes, shell, wait_for};
+
+/// A file system that never answers: FUSE without a server. Its end is the end of all who wait for it.
+struct DeadDisk(PathBuf, #[expect(dead_code, reason = "the connection ends with it")] fs::File);
+
+impl DeadDisk {
+    fn mount(at: &Path) -> Self {
+        fs::create_dir(at).unwrap();
+        let server = fs::File::options().read(true).write(true).open("/dev/fuse").unwrap();
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
+        let options = std::ffi::CString::new(options).unwrap();
+        mount("dead", at, "fuse", MountFlags::empty(), Some(options.as_c_str())).unwrap();
+        Self(at.to_owned(), server)
+    }
+}
+
+impl Drop for DeadDisk {
+    fn drop(&mut self) {
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
 
 /// The bytes of one stream, put together from log files the way kubelet's reader does it.
 fn stream(files: &[&Path], stream: &str) -> Vec<u8> {
@@ -95,15 +117,20 @@ async fn root_a_log_that_can_not_be_opened_fails_the_start() {
     fs::create_dir_all(world.log("dir")).unwrap();
     let error = world.start(world.request("dir"), &shell("true")).await.unwrap_err();
     assert!(error.to_string().contains("directory"), "{error}");
-    // Nobody reads the FIFO: opening it takes for ever, as on a disk that does not answer.
     let fifo = world.path("fifo");
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::from(0o600), 0).unwrap();
-    let mut request = world.request("hung");
+    let mut request = world.request("fifo");
     request.log_path = Some(bytes(&fifo));
+    let error = world.start(request, &shell("true")).await.unwrap_err();
+    assert!(error.to_string().contains("is a FIFO") && error.to_string().contains("must be a file"), "{error}");
+    let dead = DeadDisk::mount(&world.path("dead"));
+    let mut request = world.request("hung");
+    request.log_path = Some(bytes(&dead.0.join("c.log")));
     let began = Instant::now();
     let error = world.start(request, &shell("true")).await.unwrap_err();
     assert_eq!(error.kind(), Some(FailureKind::TimedOut), "{error}");
     assert!(began.elapsed().as_secs() < 15);
+    drop(dead);
     assert_eq!(world.client.state().await.unwrap().0.containers, []);
     world.run("good", "exit 0").await;
     assert_eq!(world.end_of("good").await.code, 0);
@@ -113,13 +140,13 @@ async fn root_a_log_that_can_not_be_opened_fails_the_start() {
 #[tokio::test]
 async fn root_a_stuck_disk_stops_only_that_log() {
     let mut world = World::with_pod().await;
-    let fifo = world.path("fifo");
-    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::from(0o600), 0).unwrap();
-    // Open for reading, so that it can be opened for writing; but nobody reads.
-    let _reader = fs::File::options().read(true).write(true).open(&fifo).unwrap();
     let mut request = world.request("stuck");
-    request.log_path = Some(bytes(&fifo));
+    request.log_path = Some(bytes(&world.path("stuck.log")));
     world.start(request, &shell("yes | head -c 10000000; sleep 1000")).await.unwrap();
+    // As a writer is that waits for its disk.
+    let writers = world.writers().await;
+    let [writer] = writers.as_slice() else { panic!("{writers:?}") };
+    rustix::process::kill_process(Pid::from_raw(*writer).unwrap(), Signal::STOP).unwrap();
     world.run("other", "echo fine; exit 3").await;
     assert_eq!(world.end_of("other").await.code, 3);
     assert_eq!(world.log_texts("other"), ["stdout F fine"]);

@@ -68,6 +68,15 @@ impl World {
         self.path(&format!("logs/{container}.log"))
     }
 
+    /// Log writers of the shim.
+    pub(crate) async fn writers(&self) -> Vec<i32> {
+        let shim = self.client.state().await.unwrap().0.pid;
+        let children = fs::read_to_string(format!("/proc/{shim}/task/{shim}/children")).unwrap();
+        let is_writer =
+            |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "podwright-log\n");
+        children.split_whitespace().map(|pid| pid.parse().unwrap()).filter(is_writer).collect()
+    }
+
     /// A request to run something in a container of its own pid namespace.
     pub(crate) fn request(&self, container: &str) -> StartContainer {
         fs::create_dir_all(self.path(&format!("rw-{container}"))).unwrap();

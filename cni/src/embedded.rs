@@ -36,6 +36,12 @@ use crate::request::{PodNetwork, PodRequest, PortMapping, Protocol};
 use book::{Book, Phase};
 use lease::{Lease, Pools};
 
+/// Letters of the name of a link that tell daemons of a host apart: 25 bits, as one that took another's links for its own would
+/// remove them.
+const INSTANCE_LETTERS: usize = 5;
+/// Letters that tell pods apart: 40 bits. With the first two, these are the 15 that a name may have.
+const SANDBOX_LETTERS: usize = 8;
+
 /// The embedded network.
 #[derive(Debug)]
 pub(crate) struct Embedded {
@@ -87,7 +93,7 @@ impl Embedded {
             config: config.embedded.clone(),
             instance: config.instance.clone(),
             table: format!("podwright-{}", config.instance),
-            link_prefix: format!("pw{}", hex(&config.instance, 4)),
+            link_prefix: format!("pw{}", letters(&config.instance, INSTANCE_LETTERS)),
             dir,
             base_file,
             host,
@@ -203,7 +209,7 @@ impl Inner {
             let inner = Arc::clone(self);
             self.host.run(move |net| inner.choose_pools(net)).await?;
         }
-        let link = format!("{}{}", self.link_prefix, hex(request.sandbox.as_str(), 9));
+        let link = format!("{}{}", self.link_prefix, letters(request.sandbox.as_str(), SANDBOX_LETTERS));
         let mappings: Vec<PortMapping> =
             request.port_mappings.iter().filter(|mapping| mapping.host_port != 0).cloned().collect();
         let lease = self.book().take(&request.sandbox, link, mappings)?;
@@ -301,6 +307,18 @@ impl Inner {
     fn rewrite_table(&self, net: &HostNet, pools: &[Pools]) -> Result<(), CniError> {
         let changes = rules::replace_table(&self.link_prefix, pools, self.book().with_rules());
         net.nft.commit(&self.table, &changes).map_err(|error| kernel("writing nftables table", &*self.table, error))
+    }
+
+    /// Puts the table back that somebody else has flushed: pods would reach nothing outside, and nobody their host ports.
+    fn restore_table(&self, net: &HostNet) -> Result<(), CniError> {
+        let Some(pools) = self.book().base.clone() else { return Ok(()) };
+        let rules =
+            net.nft.rules(&self.table).map_err(|error| kernel("reading nftables table", &*self.table, error))?;
+        if rules == rules::count(&self.link_prefix, &pools) {
+            return Ok(());
+        }
+        tracing::warn!(table = %self.table, rules, "somebody has changed or flushed the nftables table; writing it anew");
+        self.rewrite_table(net, &pools)
     }
 
     /// Adds or removes elements; where that does not fit what is there, the table is written anew from the leases.
@@ -424,14 +442,17 @@ fn forget_flows(net: &HostNet, lease: &Lease) {
     }
 }
 
-/// The first digits of a text's hash.
-fn hex(text: &str, digits: usize) -> String {
-    Sha256::digest(text.as_bytes())
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .filter_map(|digit| char::from_digit(digit.into(), 16))
-        .take(digits)
-        .collect()
+/// The beginning of a text's hash, five bits a letter.
+fn letters(text: &str, count: usize) -> String {
+    const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let digest = Sha256::digest(text.as_bytes());
+    let bits = digest.iter().flat_map(|byte| (0..8).rev().map(move |at| usize::from(byte >> at & 1)));
+    let mut bits = bits.peekable();
+    let letter = |_| {
+        let number = bits.by_ref().take(5).fold(0, |number, bit| number * 2 + bit);
+        LETTERS.get(number).copied().map(char::from)
+    };
+    (0..count).filter_map(letter).collect()
 }
 
 #[cfg(test)]

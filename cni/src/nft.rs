@@ -52,6 +52,19 @@ impl NftSocket {
             None => Ok(()),
         }
     }
+
+    /// How many rules an `inet` table has; none if there is no such table.
+    pub(crate) fn rules(&self, table: &str) -> io::Result<usize> {
+        self.socket.send(&encode::list_rules(table), 0)?;
+        let mut rules = 0;
+        while let Some(packet) = netlink::receive(&self.socket)? {
+            if let Some(code) = encode::answers(&packet).into_iter().find(|code| *code != 0) {
+                return Err(io::Error::from_raw_os_error(code.wrapping_neg()));
+            }
+            rules += encode::count_rules(&packet);
+        }
+        Ok(rules)
+    }
 }
 
 #[cfg(test)]

@@ -83,10 +83,17 @@ pub(crate) fn run(launch: Launch<'_>, process: &Process, socket: &OwnedFd) -> Re
     pivot::enter(&rootfs)?;
     drop(rootfs);
     let root = open_root(linux)?;
+    // The host's own console must not become the container's terminal.
+    let console = !mounts.iter().any(|mount| mount.binds("/dev") && mount.hands_back());
     fill(&root, linux, mounts, has_devices)?;
     match &launch.stdio {
         Stdio::Fds(fds) => streams::place(fds, &root)?,
-        Stdio::Terminal => devices::bind_console(&root, streams::make_terminal(&root, process, socket)?)?,
+        Stdio::Terminal => {
+            let terminal = streams::make_terminal(&root, process, socket)?;
+            if console {
+                devices::bind_console(&root, terminal)?;
+            }
+        }
     }
     // The last directory that may have to be made.
     root.ensure_directory(process.cwd(), Mode::from_raw_mode(0o755))?;

@@ -75,3 +75,17 @@ pub(crate) fn receive(socket: impl AsFd) -> Result<Option<Incoming>, Errno> {
     let message = serde_json::from_slice(bytes).map_err(|_| Errno::BADMSG)?;
     Ok(Some(Incoming { message, fds: received.fds }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::user::MAX_GROUPS;
+
+    #[test]
+    fn a_user_with_all_groups_fits() {
+        let user = User { uid: u32::MAX - 1, gid: u32::MAX - 1, groups: vec![u32::MAX - 1; MAX_GROUPS] };
+        let (ours, theirs) = podwright_sys::packet_pair().unwrap();
+        send(&ours, &Message::Resolved(user.clone()), &[]).unwrap();
+        assert!(matches!(receive(&theirs).unwrap().unwrap().message, Message::Resolved(heard) if heard == user));
+    }
+}

@@ -220,6 +220,11 @@ impl Prepared<'_> {
         self.destination == Path::new(path) && matches!(self.source, Source::Tree(_))
     }
 
+    /// Whether what is mounted below it shows up on the host.
+    pub(crate) fn hands_back(&self) -> bool {
+        matches!(self.options.propagation, Some((Propagation::Shared, _)))
+    }
+
     /// Makes a file system of this kind now and not when it is attached, with these options too.
     pub(crate) fn make(&mut self, wanted: &str, more: &[String]) -> Result<Option<&OwnedFd>, Failure> {
         let Source::New { kind, name } = &self.source else { return Ok(None) };

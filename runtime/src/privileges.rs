@@ -23,7 +23,7 @@ pub(crate) fn drop_to(process: &Process, user: &User, filter: Option<&Filter>) -
     let what = || "the process";
     // What the daemon lacks can not be given; a privileged container gets all that is there.
     let held = capabilities(None).step("read the capabilities of", what)?.permitted;
-    let wanted = Wanted::of(process.capabilities().as_ref(), held);
+    let wanted = Wanted::of(process.capabilities().as_ref(), held)?;
     limit_bounding_set(wanted.bounding)?;
     set_keep_capabilities(true).step("keep the capabilities of", what)?;
     switch_user(user)?;
@@ -63,20 +63,20 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn of(asked: Option<&LinuxCapabilities>, held: CapabilitySet) -> Self {
-        let cut = |set: &Option<Capabilities>| bits(set.as_ref()) & held;
+    fn of(asked: Option<&LinuxCapabilities>, held: CapabilitySet) -> Result<Self, Failure> {
+        let cut = |set: &Option<Capabilities>| bits(set.as_ref()).map(|bits| bits & held);
         let Some(asked) = asked else {
             let none = CapabilitySet::empty();
-            return Self { bounding: none, effective: none, permitted: none, inheritable: none, ambient: none };
+            return Ok(Self { bounding: none, effective: none, permitted: none, inheritable: none, ambient: none });
         };
-        let (permitted, inheritable) = (cut(asked.permitted()), cut(asked.inheritable()));
-        Self {
-            bounding: cut(asked.bounding()),
-            effective: cut(asked.effective()) & permitted,
+        let (permitted, inheritable) = (cut(asked.permitted())?, cut(asked.inheritable())?);
+        Ok(Self {
+            bounding: cut(asked.bounding())?,
+            effective: cut(asked.effective())? & permitted,
             permitted,
             inheritable,
-            ambient: cut(asked.ambient()) & permitted & inheritable,
-        }
+            ambient: cut(asked.ambient())? & permitted & inheritable,
+        })
     }
 
     fn set(&self) -> Result<(), Failure> {
@@ -97,8 +97,14 @@ fn name(capability: CapabilitySet) -> String {
     capability.iter_names().next().map_or_else(|| format!("{:#x}", capability.bits()), |(name, _)| name.to_owned())
 }
 
-fn bits(set: Option<&Capabilities>) -> CapabilitySet {
-    set.into_iter().flatten().filter_map(|capability| CapabilitySet::from_name(&capability.to_string())).collect()
+/// One that has no bit here is an error: left out, a list of what to keep would be right, one of what a program relies on wrong.
+fn bits(set: Option<&Capabilities>) -> Result<CapabilitySet, Failure> {
+    let bit = |capability: &oci_spec::runtime::Capability| {
+        let name = capability.to_string();
+        let unknown = || Failure::because("set the capability", &name, "podwright knows no number for it");
+        CapabilitySet::from_name(&name).ok_or_else(unknown)
+    };
+    set.into_iter().flatten().map(bit).collect()
 }
 
 fn limit_bounding_set(keep: CapabilitySet) -> Result<(), Failure> {
@@ -227,7 +233,7 @@ mod tests {
             Capability::Syslog,
             Capability::WakeAlarm,
         ] {
-            assert!(!bits(Some(&[capability].into_iter().collect())).is_empty(), "{capability} has no bit");
+            assert!(!bits(Some(&[capability].into_iter().collect())).unwrap().is_empty(), "{capability} has no bit");
         }
     }
 }

@@ -9,8 +9,8 @@ use crate::root::Root;
 
 /// Largest passwd or group file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 16 << 20;
-/// Most supplementary groups; the kernel's limit.
-const MAX_GROUPS: usize = 65_536;
+/// Most supplementary groups. The kernel takes 65,536, but they are told in one message, and nobody needs as many.
+pub(crate) const MAX_GROUPS: usize = 4096;
 
 /// Why a user was not found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,7 +23,7 @@ pub(crate) enum UserError {
     OutOfRange(String),
     #[error("it is not of the form name, name:group, uid or uid:gid")]
     Form,
-    #[error("it is in more than {MAX_GROUPS} groups")]
+    #[error("it is in more than {MAX_GROUPS} groups; leave some out of the image's /etc/group or of the request")]
     TooManyGroups,
 }
 

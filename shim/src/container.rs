@@ -258,7 +258,8 @@ impl Server {
         let Some(writer) = &mut container.writer else { return };
         self.poller.remove(&writer.control);
         let askers: Vec<_> = writer.reopening.drain(..).collect();
-        let failure = Failure::new(FailureKind::Other, "reopen the log of", &container.id, "its log writer has ended");
+        // As it is told to who asks a moment later.
+        let failure = Failure::new(FailureKind::NotFound, "reopen the log of", &container.id, "its streams have ended");
         self.answer_all(askers, &Reply::Failure(failure));
     }
 

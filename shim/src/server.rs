@@ -9,8 +9,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::sys::signalfd::SignalFd;
 use podwright_cgroups::Hierarchy;
 use podwright_shim_api::{
-    Call, ContainerReport, Done, Failure, FailureKind, GetState, HelloReply, MAX_PACKET_BYTES, PROTOCOL_VERSION, Reply,
-    Request, StateReply,
+    Call, ContainerReport, Done, ExecReport, Failure, FailureKind, GetState, HelloReply, MAX_PACKET_BYTES,
+    PROTOCOL_VERSION, Reply, Request, StateReply,
 };
 use podwright_types::SandboxId;
 use prost::Message;
@@ -261,26 +261,48 @@ impl Server {
     fn state(&self, request: &GetState) -> Outcome {
         let mut reply = StateReply { pid: rustix::process::getpid().as_raw_pid(), ..StateReply::default() };
         let mut fds = Vec::new();
-        if request.after.is_empty()
+        if *request == GetState::default()
             && let Some((pod, netns)) = self.pod.report()
         {
             reply.pod = Some(pod);
             fds.extend(netns);
         }
         if request.after.is_empty() {
-            reply.execs = self.execs.iter().map(Exec::report).collect();
+            self.page_of_execs(&request.execs_after, &mut reply);
         }
+        if request.execs_after.is_empty() {
+            self.page_of_containers(&request.after, &mut reply);
+        }
+        Outcome::Answer(Reply::State(reply), fds)
+    }
+
+    /// As many execs as fill half of a page: the first containers have to fit as well.
+    fn page_of_execs(&self, after: &str, reply: &mut StateReply) {
+        let mut reports: Vec<ExecReport> = self.execs.iter().map(Exec::report).collect();
+        reports.retain(|report| report.exec.as_str() > after);
+        reports.sort_by(|a, b| a.exec.cmp(&b.exec));
+        let mut bytes = 0;
+        for report in reports {
+            bytes += report.encoded_len();
+            if bytes > PAGE_BYTES / 2 {
+                reply.more_execs = true;
+                return;
+            }
+            reply.execs.push(report);
+        }
+    }
+
+    fn page_of_containers(&self, after: &str, reply: &mut StateReply) {
         let mut reports: Vec<ContainerReport> = self.containers.iter().map(Container::report).collect();
-        reports.retain(|report| report.container > request.after);
+        reports.retain(|report| report.container.as_str() > after);
         reports.sort_by(|a, b| a.container.cmp(&b.container));
         for report in reports {
             if !reply.containers.is_empty() && reply.encoded_len() + report.encoded_len() > PAGE_BYTES {
                 reply.more = true;
-                break;
+                return;
             }
             reply.containers.push(report);
         }
-        Outcome::Answer(Reply::State(reply), fds)
     }
 
     /// Sends an answer; an asker that is gone does not need it.

@@ -1,4 +1,5 @@
-//! Gives addresses back when the links of pods that left are gone, and removes links that outstay.
+//! Gives addresses back when the links of pods that left are gone, and removes links that outstay. Looks now and then whether the
+//! table is still there: others flush all tables of a host when they write their own.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -16,6 +17,9 @@ use crate::netlink::LinkEvents;
 /// How long a link may outlive its pod's teardown.
 pub(super) const LINGER: Duration = Duration::from_secs(5);
 
+/// Between two looks at the table, while there are pods.
+pub(super) const LOOK: Duration = Duration::from_secs(10);
+
 /// Subscribes to links that go away.
 #[expect(
     deprecated,
@@ -28,6 +32,7 @@ pub(super) fn listen() -> std::io::Result<AsyncFd<LinkEvents>> {
 /// Waits for links to go away.
 pub(super) async fn reap(inner: Arc<Inner>, events: AsyncFd<LinkEvents>) {
     let mut since: HashMap<SandboxId, Instant> = HashMap::new();
+    let mut next_look = Instant::now() + LOOK;
     loop {
         {
             let book = inner.book();
@@ -43,6 +48,14 @@ pub(super) async fn reap(inner: Arc<Inner>, events: AsyncFd<LinkEvents>) {
             match deadline {
                 Some(deadline) => tokio::time::sleep_until(deadline).await,
                 None => std::future::pending().await,
+            }
+        };
+        // The link of the first pod wakes this loop up.
+        let has_table = inner.book().base.is_some();
+        let look = async {
+            match has_table {
+                true => tokio::time::sleep_until(next_look).await,
+                false => std::future::pending().await,
             }
         };
         tokio::select! {
@@ -63,6 +76,10 @@ pub(super) async fn reap(inner: Arc<Inner>, events: AsyncFd<LinkEvents>) {
                 }
             },
             () = inner.leaving.notified() => {}
+            () = look => {
+                inner.look_after_table().await;
+                next_look = Instant::now() + LOOK;
+            }
             () = timer => {
                 let now = Instant::now();
                 let forced: HashSet<SandboxId> = since.iter().filter(|(_, start)| **start + LINGER <= now).map(|(sandbox, _)| sandbox.clone()).collect();
@@ -97,6 +114,14 @@ impl Inner {
             if let Err(error) = outcome {
                 tracing::warn!(%sandbox, error = %error, "the network of a removed pod is not freed yet");
             }
+        }
+    }
+
+    /// Writes the table anew if rules of it are missing.
+    async fn look_after_table(self: &Arc<Self>) {
+        let inner = Arc::clone(self);
+        if let Err(error) = self.host.run(move |net| inner.restore_table(net)).await {
+            tracing::warn!(error = %error, "the nftables table of the embedded network can not be looked after");
         }
     }
 

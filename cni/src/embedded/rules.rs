@@ -36,6 +36,12 @@ pub(super) fn replace_table<'a>(
     changes
 }
 
+/// How many rules the table for these pools has.
+pub(super) fn count(link_prefix: &str, pools: &[Pools]) -> usize {
+    let changes = replace_table(link_prefix, pools, std::iter::empty());
+    changes.iter().filter(|change| matches!(change, Change::AddRule { .. })).count()
+}
+
 /// What removes the table, whether there is one or not.
 pub(super) fn remove_table() -> Vec<Change> {
     vec![Change::AddTable, Change::DeleteTable]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::reaper::LINGER;
+use super::reaper::{LINGER, LOOK};
 use super::*;
 use crate::config::NetworkMode;
 use crate::networks::Networks;
@@ -279,6 +279,47 @@ async fn root_a_restart_keeps_pods_and_frees_strangers() {
     gone(&networks).await;
     gone(&other).await;
     assert_eq!(census(dir.path()), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn root_a_table_that_others_flush_comes_back() {
+    if !in_own_host("embedded::tests::root_a_table_that_others_flush_comes_back") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let networks = Networks::new(config(dir.path())).unwrap();
+    let before = census(dir.path());
+    let one = netns("one");
+    let mut first = request(1, NetworkKind::Embedded, Some(Arc::clone(&one)));
+    first.port_mappings = vec![host_port(Protocol::Tcp, 18080, 80, None)];
+    networks.setup(&first).await.unwrap();
+    let listener = listen(&one, "[::]:80");
+    talk(None, "127.0.0.1:18080", &listener).unwrap();
+    let table = || sh("nft -s list ruleset");
+    let whole = table();
+    for flush in ["nft flush ruleset", "nft flush chain inet podwright-default guard"] {
+        sh(flush);
+        let deadline = Instant::now() + LOOK * 3;
+        while table() != whole {
+            assert!(Instant::now() < deadline, "{flush}: {}", table());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        talk(None, "127.0.0.1:18080", &listener).unwrap();
+    }
+    networks.teardown(&first).await.unwrap();
+    drop((first, listener));
+    drop_netns("one", one);
+    gone(&networks).await;
+    assert_eq!(census(dir.path()), before);
+}
+
+#[test]
+fn names_of_links_fit_and_are_of_the_instance() {
+    assert_eq!("pw".len() + INSTANCE_LETTERS + SANDBOX_LETTERS, 15);
+    let name = letters("default", 51);
+    assert_eq!(name.len(), 51);
+    assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()), "{name}");
+    assert_ne!(letters("a", 8), letters("b", 8));
 }
 
 #[tokio::test(flavor = "multi_thread")]

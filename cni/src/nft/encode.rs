@@ -8,6 +8,9 @@ const NFNL_MSG_BATCH_END: u16 = 17;
 const NLMSG_ERROR: u16 = 2;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
+const NLM_F_DUMP: u16 = 0x300;
+const NFT_MSG_NEWRULE: u16 = 6;
+const NFT_MSG_GETRULE: u16 = 7;
 const NLA_F_NESTED: u16 = 0x8000;
 const NFPROTO_INET: u8 = 1;
 const HEADER_BYTES: usize = 16;
@@ -78,20 +81,35 @@ fn push(batch: &mut Vec<u8>, kind: u16, sequence: u32, flags: u16, family: u8, r
     batch.extend_from_slice(body);
 }
 
+/// Asks for all rules of a table.
+pub(super) fn list_rules(table: &str) -> Vec<u8> {
+    let mut attributes = Attributes::default();
+    attributes.text(1, table);
+    let mut message = Vec::new();
+    let kind = (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETRULE;
+    push(&mut message, kind, 1, NLM_F_REQUEST | NLM_F_DUMP, NFPROTO_INET, 0, &attributes.bytes);
+    message
+}
+
+/// How many rules a packet of the answer to [`list_rules`] has.
+pub(super) fn count_rules(packet: &[u8]) -> usize {
+    messages(packet).filter(|(kind, _)| *kind == (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_NEWRULE).count()
+}
+
 /// Codes of the acknowledgements in a packet: 0, or an error's number negated.
 pub(super) fn answers(packet: &[u8]) -> Vec<i32> {
-    let mut codes = Vec::new();
+    let errors = messages(packet).filter(|(kind, _)| *kind == NLMSG_ERROR);
+    errors.filter_map(|(_, body)| body.first_chunk().copied().map(i32::from_ne_bytes)).collect()
+}
+
+/// Kind and body of each message of a packet.
+fn messages(packet: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     let mut rest = packet;
-    while let Some(length) = rest.first_chunk::<4>().map(|bytes| u32::from_ne_bytes(*bytes)) {
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let Some(message) = rest.get(..length).filter(|_| length >= HEADER_BYTES) else { break };
-        let kind = message.get(4..6).and_then(|bytes| bytes.try_into().ok()).map(u16::from_ne_bytes);
-        let code =
-            message.get(HEADER_BYTES..HEADER_BYTES + 4).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
-        if let (Some(NLMSG_ERROR), Some(code)) = (kind, code) {
-            codes.push(code);
-        }
+    std::iter::from_fn(move || {
+        let length = usize::try_from(u32::from_ne_bytes(*rest.first_chunk::<4>()?)).unwrap_or(usize::MAX);
+        let message = rest.get(..length).filter(|_| length >= HEADER_BYTES)?;
+        let kind = u16::from_ne_bytes(*message.get(4..)?.first_chunk()?);
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    codes
+        Some((kind, message.get(HEADER_BYTES..)?))
+    })
 }

@@ -41,6 +41,7 @@ fn root_a_table_reads_as_written() {
     ] {
         assert!(text.contains(expected), "no {expected:?} in {text}");
     }
+    assert_eq!((socket.rules("podwright-test").unwrap(), socket.rules("podwright-other").unwrap()), (1, 0));
     let json = sh("nft -j list ruleset");
     assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok());
 

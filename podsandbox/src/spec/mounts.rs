@@ -14,15 +14,13 @@ const RELABEL: &str = "Z";
 /// All mounts, in the order in which they are made.
 pub(super) fn mounts(input: &Input) -> Result<Vec<OciMount>, EngineError> {
     let asked = &input.config.mounts;
-    let replaced = |destination: &Path| {
-        let by = |mount: &Mount| normal(&mount.destination);
-        let dev = asked.iter().any(|mount| by(mount) == Path::new("/dev"));
-        asked.iter().any(|mount| by(mount) == destination) || (dev && destination.starts_with("/dev/"))
-    };
-    let mut all: Vec<OciMount> =
-        defaults(input).into_iter().chain(of_the_pod(input)).filter(|mount| !replaced(mount.destination())).collect();
+    let is_asked = |destination: &Path| asked.iter().any(|mount| normal(&mount.destination) == destination);
+    let dev = is_asked(Path::new("/dev"));
+    let mut all = defaults(input);
+    all.retain(|mount| !is_asked(mount.destination()) && !(dev && mount.destination().starts_with("/dev/")));
+    let mut own = of_the_pod(input);
+    own.retain(|mount| !is_asked(mount.destination()) && !lies_on_the_host(mount.destination(), asked));
     let mut image_volumes = input.image_volumes.iter();
-    let mut own = Vec::with_capacity(asked.len());
     for mount in asked {
         own.push(match &mount.source {
             MountSource::Host(source) => of_the_host(mount, source),
@@ -32,10 +30,16 @@ pub(super) fn mounts(input: &Input) -> Result<Vec<OciMount>, EngineError> {
             }
         });
     }
-    // Parents first, whatever the order they came in; the sort is stable.
+    // Parents first, whatever the order they came in: a volume on /etc does not hide the pod's resolv.conf. The sort is stable.
     own.sort_by_key(|mount| mount.destination().components().count());
     all.extend(own);
     Ok(all)
+}
+
+/// Whether what is mounted here would show up on the host too: below a volume that hands mounts back.
+fn lies_on_the_host(destination: &Path, asked: &[Mount]) -> bool {
+    let hands_back = |mount: &&Mount| mount.propagation == Propagation::Bidirectional;
+    asked.iter().filter(hands_back).any(|mount| destination.starts_with(normal(&mount.destination)))
 }
 
 fn mount(destination: impl Into<PathBuf>, kind: &str, source: impl Into<PathBuf>, options: &[&str]) -> OciMount {

@@ -99,9 +99,27 @@ fn an_image_volume_is_a_bind_or_an_overlay_and_readonly() {
 }
 
 #[test]
-fn mounting_over_dev_leaves_out_what_is_below() {
+fn mounting_over_dev_leaves_out_what_is_below_but_the_pods_memory() {
     let spec = spec(ContainerConfig { mounts: vec![mount("/dev")], ..ContainerConfig::default() });
-    assert!(!destinations(&spec).iter().any(|d| d.starts_with("/dev/")));
+    let all = destinations(&spec);
+    assert_eq!(all.iter().filter(|d| d.starts_with("/dev")).collect::<Vec<_>>(), ["/dev", "/dev/shm"]);
+}
+
+#[test]
+fn a_volume_does_not_hide_what_the_pod_gives() {
+    let all = destinations(&spec(ContainerConfig { mounts: vec![mount("/etc")], ..ContainerConfig::default() }));
+    let place = |wanted: &str| all.iter().position(|d| d == wanted).unwrap();
+    for file in ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"] {
+        assert!(place("/etc") < place(file), "{all:?}");
+    }
+}
+
+#[test]
+fn nothing_of_ours_is_mounted_where_it_would_show_on_the_host() {
+    let shared = |at| Mount { propagation: Propagation::Bidirectional, readonly: false, ..mount(at) };
+    let config = ContainerConfig { mounts: vec![shared("/etc/"), shared("/dev")], ..ContainerConfig::default() };
+    let all = destinations(&spec(config));
+    assert!(!all.iter().any(|d| d.starts_with("/etc/") || d.starts_with("/dev/")), "{all:?}");
 }
 
 #[test]

@@ -25,10 +25,11 @@ pub(super) fn check(config: &SandboxConfig) -> Outcome {
 
 fn one(config: &SandboxConfig, name: &str, value: &str) -> Outcome {
     let bad = |why: &str| Err(EngineError::Invalid(format!("sysctl {}: {why}", super::shown(name))));
-    // A slash would be a way out of /proc/sys, and so would empty parts between dots.
-    let part =
-        |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
-    if name.len() > super::NAME_BYTES || !name.split('.').all(part) {
+    let word =
+        |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+    // A slash stands for a dot in the name of a link (`eth0/1` is eth0.1). Between words it can be no way out of /proc/sys, where
+    // empty parts could.
+    if name.len() > super::NAME_BYTES || !name.split('.').all(|part| part.split('/').all(word)) {
         return bad("its name has other characters than letters, digits, '_', '-' and single dots");
     }
     if value.len() > VALUE_BYTES || value.chars().any(|c| c.is_control() && c != '\t') {

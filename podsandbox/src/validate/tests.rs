@@ -53,6 +53,7 @@ fn only_sysctls_of_the_pod_pass() {
     };
     with("net.ipv4.ip_forward", "1", NamespaceModes::default()).unwrap();
     with("net.ipv4.ip_local_port_range", "1024\t65535", NamespaceModes::default()).unwrap();
+    with("net.ipv4.conf.eth0/1.forwarding", "1", NamespaceModes::default()).unwrap();
     with("kernel.shm_rmid_forced", "1", NamespaceModes::default()).unwrap();
     with("fs.mqueue.msg_max", "1", NamespaceModes::default()).unwrap();
     for name in [
@@ -60,6 +61,9 @@ fn only_sysctls_of_the_pod_pass() {
         "vm.swappiness",
         "net/ipv4",
         "net.ipv4.../../kernel",
+        "net./.kernel",
+        "net.//.kernel",
+        "net.ipv4./x",
         "net..x",
         "net.x\n",
         "kernel.shm_rmid_forced+x",

@@ -41,6 +41,13 @@ fn refusals() {
 }
 
 #[test]
+fn more_groups_than_can_be_told_are_an_error() {
+    let group: String = (0..=MAX_GROUPS).map(|gid| format!("g{gid}:x:{gid}:web\n")).collect();
+    let request = Request { name: Some("web"), uid: 0, gid: 0, additional: &[], merge: true };
+    assert_eq!(resolve(PASSWD, group.as_bytes(), &request).unwrap_err(), UserError::TooManyGroups);
+}
+
+#[test]
 fn strict_groups_are_only_those_given() {
     let request = Request { name: None, uid: 33, gid: 3, additional: &[4], merge: false };
     assert_eq!(resolve(PASSWD, GROUP, &request).unwrap().user.groups, [3, 4]);

@@ -1,9 +1,9 @@
 //! Root file systems and mounts.
 
-use podwright_runtime::{FailureKind, RootfsMethod, RootfsPlan};
+use podwright_runtime::{FailureKind, Namespaces, RootfsMethod, RootfsPlan, Stdio};
 use serde_json::json;
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, follow, wait};
 use crate::harness::Test;
 
 pub(crate) const TESTS: &[Test] = &[
@@ -14,6 +14,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("root_binds_of_files_and_directories", binds_of_files_and_directories),
     ("root_recursive_readonly_covers_submounts", recursive_readonly_covers_submounts),
     ("root_propagation_is_as_asked", propagation_is_as_asked),
+    ("root_a_terminal_does_not_become_the_hosts_console", a_terminal_does_not_become_the_hosts_console),
     ("root_what_a_mount_can_not_do_is_an_error", what_a_mount_can_not_do_is_an_error),
     ("root_paths_are_masked_and_readonly", paths_are_masked_and_readonly),
     ("root_readonly_rootfs", readonly_rootfs),
@@ -156,6 +157,29 @@ fn propagation_is_as_asked() {
     }
     fixture.out("mkdir -p /shared/in && mount -t tmpfs none /shared/in && test -d /slave/in");
     assert!(mountinfo().contains("/volume/in "));
+}
+
+fn a_terminal_does_not_become_the_hosts_console() {
+    let mut fixture = Fixture::new();
+    let dev = fixture.top.path().join("dev");
+    std::fs::create_dir(&dev).unwrap();
+    private_tmpfs(&dev, rustix::mount::MountPropagationFlags::SHARED);
+    std::fs::create_dir(dev.join("pts")).unwrap();
+    let options = Some(c"newinstance,ptmxmode=0666");
+    rustix::mount::mount("devpts", dev.join("pts"), "devpts", rustix::mount::MountFlags::empty(), options).unwrap();
+    fixture.spec["mounts"]
+        .as_array_mut()
+        .unwrap()
+        .retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
+    fixture.bind(&dev, "/dev", &["rbind", "rshared"]);
+    fixture.spec["process"]["args"] = json!(["/bin/sh", "-c", "tty"]);
+    let before = mountinfo();
+    let mut starting = fixture.start(Stdio::Terminal, &Namespaces::default());
+    let master = follow(&mut starting).unwrap().terminal.unwrap();
+    assert_eq!(wait(&starting), 0);
+    drop(master);
+    assert_eq!(mountinfo(), before);
+    assert!(!dev.join("console").exists());
 }
 
 fn what_a_mount_can_not_do_is_an_error() {

@@ -22,7 +22,7 @@ pub use self::error::ClientError;
 use crate::{
     Attach, Call, CloseStdin, CreatePod, DeleteContainer, Event, Exec, GetState, Hello, HelloReply, KillExec,
     PROTOCOL_VERSION, PodCreated, Release, ReopenLog, Reply, Resize, Shutdown, SignalContainer, StartContainer,
-    Started, State, UpdateContainer, blob,
+    Started, State, StateReply, UpdateContainer, blob,
 };
 
 /// For what the shim answers from memory.
@@ -104,25 +104,30 @@ impl Client {
     /// # Errors
     /// See [`ClientError`], as for all calls.
     pub async fn state(&self) -> Result<(State, Option<OwnedFd>), ClientError> {
-        let mut state = State::default();
-        let mut netns = None;
-        let mut after = String::new();
-        loop {
-            let first = after.is_empty();
-            let Answer { reply, mut fds } =
-                self.connection.call(Call::GetState(GetState { after }), &[], QUICK_DEADLINE).await?;
-            let Reply::State(page) = reply else { return Err(unexpected("GetState", &reply)) };
-            if first {
-                state.pid = page.pid;
-                state.pod = page.pod;
-                state.execs = page.execs;
-                netns = fds.pop();
-            }
-            after = page.containers.last().map(|last| last.container.clone()).unwrap_or_default();
+        let (first, mut fds) = self.page(GetState::default()).await?;
+        let mut state = State { pid: first.pid, pod: first.pod, containers: first.containers, execs: first.execs };
+        let (mut more, mut more_execs) = (first.more, first.more_execs);
+        // A page that brings nothing is the last, whatever it says.
+        while let (true, Some(last)) = (more, state.containers.last()) {
+            let after = GetState { after: last.container.clone(), ..GetState::default() };
+            let (page, _) = self.page(after).await?;
+            more = page.more && !page.containers.is_empty();
             state.containers.extend(page.containers);
-            if !page.more || after.is_empty() {
-                return Ok((state, netns));
-            }
+        }
+        while let (true, Some(last)) = (more_execs, state.execs.last()) {
+            let after = GetState { execs_after: last.exec.clone(), ..GetState::default() };
+            let (page, _) = self.page(after).await?;
+            more_execs = page.more_execs && !page.execs.is_empty();
+            state.execs.extend(page.execs);
+        }
+        Ok((state, fds.pop()))
+    }
+
+    async fn page(&self, which: GetState) -> Result<(StateReply, Vec<OwnedFd>), ClientError> {
+        let Answer { reply, fds } = self.connection.call(Call::GetState(which), &[], QUICK_DEADLINE).await?;
+        match reply {
+            Reply::State(page) => Ok((page, fds)),
+            other => Err(unexpected("GetState", &other)),
         }
     }
 

@@ -81,7 +81,7 @@ pub struct HelloReply {
     pub sandbox: String,
 }
 
-/// A page of what a shim knows. The first page alone has `pod` and `execs`.
+/// A page of what a shim knows. The first page alone has `pod`; execs are on it and on pages of their own.
 #[derive(Clone, PartialEq, Message)]
 pub struct StateReply {
     /// Pid of the shim.
@@ -93,12 +93,15 @@ pub struct StateReply {
     /// Containers that were started and not deleted, in the order of ids.
     #[prost(message, repeated, tag = "3")]
     pub containers: Vec<ContainerReport>,
-    /// Execs that run.
+    /// Execs that run, in the order of ids.
     #[prost(message, repeated, tag = "4")]
     pub execs: Vec<ExecReport>,
     /// There are more containers.
     #[prost(bool, tag = "5")]
     pub more: bool,
+    /// There are more execs.
+    #[prost(bool, tag = "6")]
+    pub more_execs: bool,
 }
 
 /// All pages of [`StateReply`] as one.

@@ -105,6 +105,9 @@ pub struct GetState {
     /// Leaves out the containers up to this one, in the order of ids; empty for the first page.
     #[prost(string, tag = "1")]
     pub after: String,
+    /// Asks for execs alone, and leaves out those up to this one, in the order of ids.
+    #[prost(string, tag = "2")]
+    pub execs_after: String,
 }
 
 /// A range of ids inside and outside of a user namespace.

@@ -24,7 +24,7 @@ fn calls() -> Vec<Call> {
     let size = TerminalSize { columns: 80, rows: 24 };
     vec![
         Call::Hello(Hello { version: 1, features: vec!["f".into()] }),
-        Call::GetState(GetState { after: "c".into() }),
+        Call::GetState(GetState { after: "c".into(), ..GetState::default() }),
         Call::CreatePod(CreatePod {
             hostname: Some("h".into()),
             network: true,
@@ -94,6 +94,8 @@ fn replies() -> Vec<Reply> {
             }],
             execs: vec![ExecReport { container: "c".into(), exec: "e".into(), pid: 8 }],
             more: true,
+            // Came after the samples.
+            more_execs: false,
         }),
         Reply::PodCreated(pod),
         Reply::Started(started),

@@ -21,6 +21,8 @@ pub struct EngineConfig {
     pub host_resolv_conf: PathBuf,
     /// Size of a pod's /dev/shm in bytes.
     pub shm_bytes: u64,
+    /// AppArmor profile of containers that ask for the default one, which is loaded; `None` where there is none to be had.
+    pub apparmor_profile: Option<String>,
 }
 
 impl EngineConfig {
@@ -33,6 +35,7 @@ impl EngineConfig {
             netns_dir: PathBuf::from("/run/netns"),
             host_resolv_conf: PathBuf::from("/etc/resolv.conf"),
             shm_bytes: DEFAULT_SHM_BYTES,
+            apparmor_profile: None,
         }
     }
 }

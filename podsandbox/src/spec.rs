@@ -34,6 +34,8 @@ pub(crate) struct Input {
     pub(crate) shm_dir: PathBuf,
     pub(crate) cgroup_path: String,
     pub(crate) hostname: String,
+    /// The default AppArmor profile, where there is one.
+    pub(crate) apparmor_profile: Option<String>,
 }
 
 impl Input {

@@ -9,7 +9,7 @@ use podwright_cni::Networks;
 use podwright_cri::Cri;
 use podwright_cri::streaming::{Server as StreamingServer, Streaming};
 use podwright_imageservice::ImageStore;
-use podwright_podsandbox::{Engine, Ports};
+use podwright_podsandbox::{Engine, EngineConfig, Ports};
 use podwright_shim_api::launcher::Launcher;
 use tokio_util::sync::CancellationToken;
 
@@ -43,10 +43,10 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         cgroups: driver.cgroups(),
         statistics: Arc::new(statistics),
     };
-    let engine = Engine::new(settings::engine(&config), ports);
+    let apparmor_profile = apparmor::load_default().await.map(str::to_owned);
+    let engine = Engine::new(EngineConfig { apparmor_profile, ..settings::engine(&config) }, ports);
     recover(&engine, &networks, &images).await?;
 
-    apparmor::load_default().await;
     let user_namespaces = features::user_namespaces(&shim, &config.root).await;
     let node = Arc::new(Node::new(&config, driver.kind(), networks, user_namespaces));
     let (streaming, streams) = bind_streaming(&config).await?;

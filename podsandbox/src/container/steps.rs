@@ -153,6 +153,7 @@ async fn generate(container: &Arc<Container>) -> Result<Arc<str>, EngineError> {
         shm_dir: sandbox.shared.shm_dir(&sandbox.id),
         cgroup_path: container.cgroup_path()?,
         hostname: sandbox.hostname(),
+        apparmor_profile: sandbox.shared.config.apparmor_profile.clone(),
     };
     // Devices are looked at on the host.
     let built = tokio::task::spawn_blocking(move || spec::generate(&input)).await;

@@ -9,19 +9,22 @@ use podwright_types::SandboxId;
 use crate::error::EngineError;
 use crate::model::{AppArmor, SecurityConfig, SelinuxOptions};
 
-/// Our own AppArmor profile, which the daemon loads at its start.
-const DEFAULT_PROFILE: &str = "podwright-default";
 /// Where SELinux is spoken to.
 const SELINUX: &str = "/sys/fs/selinux";
 /// Categories that policies have.
 const CATEGORIES: u64 = 1024;
 
-/// The AppArmor profile of a container, if any.
-pub(super) fn apparmor(security: &SecurityConfig) -> Result<Option<String>, EngineError> {
+/// The AppArmor profile of a container, if any. `default` was loaded; without it a container would run unconfined and nobody know.
+pub(super) fn apparmor(security: &SecurityConfig, default: Option<&str>) -> Result<Option<String>, EngineError> {
     match &security.apparmor {
         AppArmor::Unconfined => Ok(apparmor_on_host().then(|| "unconfined".into())),
         AppArmor::RuntimeDefault if security.privileged => Ok(None),
-        AppArmor::RuntimeDefault => Ok(loaded(DEFAULT_PROFILE).then(|| DEFAULT_PROFILE.into())),
+        AppArmor::RuntimeDefault => match default {
+            Some(name) if !loaded(name) => Err(EngineError::FailedPrecondition(format!(
+                "AppArmor profile {name:?}: somebody has unloaded it since the daemon started; restart the daemon, which loads it again"
+            ))),
+            name => Ok(name.map(Into::into)),
+        },
         AppArmor::Localhost(name) if loaded(name) => Ok(Some(name.clone())),
         AppArmor::Localhost(name) if apparmor_on_host() => Err(EngineError::Invalid(format!(
             "AppArmor profile {name:?}: it is not loaded on this node; load it with apparmor_parser"
@@ -195,6 +198,18 @@ mod tests {
     fn an_unloaded_profile_fails() {
         let apparmor_name = AppArmor::Localhost("podwright-test-no-such-profile".into());
         let security = SecurityConfig { apparmor: apparmor_name, ..SecurityConfig::default() };
-        assert!(matches!(apparmor(&security), Err(EngineError::Invalid(_))));
+        assert!(matches!(apparmor(&security, None), Err(EngineError::Invalid(_))));
+    }
+
+    #[test]
+    fn a_default_profile_that_was_unloaded_since_is_an_error() {
+        let gone = Some("podwright-test-no-such-profile");
+        let mut security = SecurityConfig { apparmor: AppArmor::RuntimeDefault, ..SecurityConfig::default() };
+        let error = apparmor(&security, gone).unwrap_err();
+        assert!(matches!(&error, EngineError::FailedPrecondition(text) if text.contains("unloaded")), "{error}");
+        // A node that never had it, and a container that is not confined.
+        assert_eq!(apparmor(&security, None), Ok(None));
+        security.privileged = true;
+        assert_eq!(apparmor(&security, gone), Ok(None));
     }
 }

@@ -17,7 +17,8 @@ pub(super) fn mounts(input: &Input) -> Result<Vec<OciMount>, EngineError> {
     let is_asked = |destination: &Path| asked.iter().any(|mount| normal(&mount.destination) == destination);
     let dev = is_asked(Path::new("/dev"));
     let mut all = defaults(input);
-    all.retain(|mount| !is_asked(mount.destination()) && !(dev && mount.destination().starts_with("/dev/")));
+    let is_below_dev = |mount: &OciMount| dev && mount.destination().starts_with("/dev/");
+    all.retain(|mount| !is_asked(mount.destination()) && !is_below_dev(mount));
     let mut own = of_the_pod(input);
     own.retain(|mount| !is_asked(mount.destination()) && !lies_on_the_host(mount.destination(), asked));
     let mut image_volumes = input.image_volumes.iter();

@@ -27,7 +27,7 @@ pub(super) fn process(input: &Input) -> Result<Process, EngineError> {
         .set_capabilities(Some(capabilities::capabilities(security)?))
         .set_rlimits(None)
         .set_no_new_privileges(Some(security.no_new_privileges))
-        .set_apparmor_profile(labels::apparmor(security)?)
+        .set_apparmor_profile(labels::apparmor(security, input.apparmor_profile.as_deref())?)
         .set_selinux_label(input.selinux()?.process)
         .set_oom_score_adj(config.resources.oom_score_adj);
     Ok(process)

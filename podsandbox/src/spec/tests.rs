@@ -17,6 +17,7 @@ fn input(config: ContainerConfig) -> Input {
         shm_dir: "/shm".into(),
         cgroup_path: "/podwright/x/c".into(),
         hostname: "p".into(),
+        apparmor_profile: None,
     }
 }
 

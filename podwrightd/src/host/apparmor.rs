@@ -12,25 +12,30 @@ const LOAD_LIMIT: Duration = Duration::from_secs(20);
 const PARSER: &str = "apparmor_parser";
 const ENABLED: &str = "/sys/module/apparmor/parameters/enabled";
 const LOADED: &str = "/sys/kernel/security/apparmor/profiles";
-/// The profile's name, known to the engine.
+/// The profile's name.
 const NAME: &str = "podwright-default";
 /// The profile. It includes no files, which a node may lack.
 const PROFILE: &str = include_str!("apparmor/podwright-default");
 
-/// Loads the profile if the host has AppArmor and not the profile: an administrator's own of this name stays.
-pub(crate) async fn load_default() {
+/// Loads the profile if the host has AppArmor and not the profile: an administrator's own of this name stays. Returns its name if it
+/// is there.
+pub(crate) async fn load_default() -> Option<&'static str> {
     if !std::fs::read_to_string(ENABLED).is_ok_and(|on| on.starts_with('Y')) {
-        return;
+        return None;
     }
     if std::fs::read_to_string(LOADED).is_ok_and(|profiles| is_loaded(&profiles)) {
-        return;
+        return Some(NAME);
     }
     match load().await {
-        Ok(()) => tracing::info!(profile = NAME, "AppArmor profile loaded"),
+        Ok(()) => {
+            tracing::info!(profile = NAME, "AppArmor profile loaded");
+            Some(NAME)
+        }
         Err(reason) => {
             let advice =
                 "containers that ask for RuntimeDefault run without an AppArmor profile; install apparmor_parser";
             tracing::warn!(profile = NAME, reason, advice, "cannot load the AppArmor profile");
+            None
         }
     }
 }
@@ -66,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_profile_is_the_one_that_the_engine_knows() {
+    fn the_profile_is_known_by_its_name() {
         assert!(PROFILE.contains(&format!("profile {NAME} ")));
         assert!(is_loaded("unconfined_x (enforce)\npodwright-default (enforce)\n"));
         assert!(!is_loaded("podwright-default2 (enforce)\nnot podwright-default (complain)\n"));

@@ -456,4 +456,6 @@ fn letters(text: &str, count: usize) -> String {
 }
 
 #[cfg(test)]
+mod released;
+#[cfg(test)]
 mod tests;

@@ -367,3 +367,22 @@ fn sweep_directory(path: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an earlier release recorded is data: the sample is never made anew.
+    #[test]
+    fn layer_markers_of_version_1_are_read() {
+        let full = r#"{"bytes":4096,"inodes":2,"hides_lower":true,"unsyncedSinceBoot":"b","implied":["tmp"]}"#;
+        for sample in [full, r#"{"bytes":4096,"inodes":2,"hides_lower":false}"#] {
+            let marker: LayerMarker = serde_json::from_str(sample).unwrap();
+            let (sample, now): (serde_json::Value, _) =
+                (serde_json::from_str(sample).unwrap(), serde_json::to_value(&marker).unwrap());
+            for (name, value) in sample.as_object().unwrap() {
+                assert_eq!(now.get(name), Some(value), "{name}");
+            }
+        }
+    }
+}

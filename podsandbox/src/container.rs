@@ -97,6 +97,8 @@ pub(crate) struct Container {
     /// Held while the record is written; true once it was deleted.
     record_gone: tokio::sync::Mutex<bool>,
     saving: AtomicBool,
+    /// What another release recorded of it.
+    unknown: record::Unknown,
     making: OnceLock<Making>,
     /// The last count of what it wrote.
     pub(crate) layer_count: Arc<LayerCount>,
@@ -127,11 +129,16 @@ impl Container {
             },
             config,
         };
-        Self::from_record(sandbox, record, "".into())
+        Self::from_record(sandbox, record, record::Unknown::default(), "".into())
     }
 
     /// A container as its record and its specification have it.
-    pub(crate) fn from_record(sandbox: Arc<Sandbox>, record: ContainerRecord, spec: Arc<str>) -> Self {
+    pub(crate) fn from_record(
+        sandbox: Arc<Sandbox>,
+        record: ContainerRecord,
+        unknown: record::Unknown,
+        spec: Arc<str>,
+    ) -> Self {
         let layer_count = LayerCount::new(sandbox.shared.container_dir(&record.id).join("rw/upper"));
         Self {
             id: record.id,
@@ -152,6 +159,7 @@ impl Container {
             operation: tokio::sync::Mutex::new(()),
             record_gone: tokio::sync::Mutex::new(false),
             saving: AtomicBool::new(false),
+            unknown,
             making: OnceLock::new(),
             layer_count: Arc::new(layer_count),
             rate: Rate::default(),
@@ -415,7 +423,7 @@ impl Climb for Container {
             config: self.config.clone(),
             durable: now,
         };
-        let bytes = record::encode(&record)
+        let bytes = record::encode_with(&record, &self.unknown)
             .map_err(|e| EngineError::Internal(format!("{}: encode its record: {e}", self.describe())))?;
         blocking("write the container's record in", &self.dir(), move |dir: &Path| {
             record::private_dir(dir)?;

@@ -120,6 +120,8 @@ pub(crate) struct Sandbox {
     /// Held while the record is written; true once it was deleted.
     record_gone: tokio::sync::Mutex<bool>,
     saving: AtomicBool,
+    /// What another release recorded of it.
+    unknown: record::Unknown,
     /// Set right after a sandbox is made; empty for those found on disk.
     making: OnceLock<Making>,
     /// See [`Sandbox::history`].
@@ -132,11 +134,11 @@ impl Sandbox {
     /// A sandbox of which nothing exists yet.
     pub(crate) fn new(shared: Arc<Shared>, id: SandboxId, config: Arc<SandboxConfig>) -> Self {
         let record = SandboxRecord::new(id, shared.boot_id.clone(), config);
-        Self::from_record(shared, record)
+        Self::from_record(shared, record, record::Unknown::default())
     }
 
     /// A sandbox as its record has it.
-    pub(crate) fn from_record(shared: Arc<Shared>, record: SandboxRecord) -> Self {
+    pub(crate) fn from_record(shared: Arc<Shared>, record: SandboxRecord, unknown: record::Unknown) -> Self {
         Self {
             id: record.id,
             config: record.config,
@@ -158,6 +160,7 @@ impl Sandbox {
             operation: tokio::sync::Mutex::new(()),
             record_gone: tokio::sync::Mutex::new(false),
             saving: AtomicBool::new(false),
+            unknown,
             making: OnceLock::new(),
             history: Mutex::new(()),
             rate: Rate::default(),
@@ -310,7 +313,7 @@ impl Climb for Sandbox {
             config: self.config.clone(),
             durable: now,
         };
-        let bytes = record::encode(&record)
+        let bytes = record::encode_with(&record, &self.unknown)
             .map_err(|e| EngineError::Internal(format!("{}: encode its record: {e}", self.describe())))?;
         let dir = self.shared.sandbox_dir(&self.id);
         blocking("write the sandbox's record in", &dir, move |dir| {

@@ -5,6 +5,7 @@ mod crashes;
 mod execs;
 mod failures;
 mod records;
+mod released;
 mod sandboxes;
 mod sessions;
 mod speed;
@@ -44,13 +45,17 @@ impl Node {
     }
 
     fn start_after_boot(&self, boot: &str) -> Daemon {
+        self.try_start(boot).unwrap()
+    }
+
+    fn try_start(&self, boot: &str) -> Result<Daemon, crate::EngineError> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let path = self.disk.path();
         let mut config = EngineConfig::new(path.join("root"), path.join("state"));
         config.netns_dir = path.join("netns");
         let engine = Engine::with_boot_id(config, self.world.ports(), boot.into());
-        let report = runtime.block_on(engine.recover()).unwrap();
-        Daemon { runtime: Some(runtime), engine, report, world: self.world.clone() }
+        let report = runtime.block_on(engine.recover())?;
+        Ok(Daemon { runtime: Some(runtime), engine, report, world: self.world.clone() })
     }
 
     /// Everything that a fresh node would not have.

@@ -166,3 +166,28 @@ pub(super) fn configuration(plugin: &Map<String, Value>, network: &str, version:
 fn is_namespace(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type == NSFS_MAGIC)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an earlier release recorded is data: the sample is never made anew.
+    #[test]
+    fn attachments_of_version_1_are_read_and_written_the_same() {
+        let sample = serde_json::json!({
+            "sandbox": "1111111111111111111111111111111111111111111111111111111111111111",
+            "network": {
+                "name": "net", "path": "/etc/cni/net.d/10-net.conflist", "versions": ["1.0.0"], "disable_check": true,
+                "disable_gc": true, "takes_more": true, "plugins": [{"type": "bridge", "bridge": "cni0"}],
+            },
+            "version": "1.0.0",
+            "netns": "/run/netns/podwright-1",
+            "arguments": "K8S_POD_NAME=web",
+            "offered": {"portMappings": [{"hostPort": 80}]},
+            "result": {"cniVersion": "1.0.0", "ips": [{"address": "10.1.2.3/24"}]},
+            "complete": true,
+        });
+        let read: Attachment = serde_json::from_value(sample.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), sample);
+    }
+}

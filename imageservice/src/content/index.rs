@@ -109,3 +109,36 @@ pub(crate) fn write_index(images: &Path, entries: &[IndexEntry]) -> Result<()> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an earlier release recorded is data: the sample is never made anew.
+    #[test]
+    fn an_index_of_version_1_is_read_and_written_the_same() {
+        let sample = r#"{
+  "schemaVersion": 2,
+  "mediaType": "application/vnd.oci.image.index.v1+json",
+  "manifests": [
+    {
+      "mediaType": "application/vnd.oci.image.manifest.v1+json",
+      "digest": "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+      "size": 1024,
+      "annotations": {
+        "io.podwright.image.manifest": "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
+        "org.opencontainers.image.ref.name": "docker.io/library/busybox:1"
+      }
+    }
+  ]
+}"#;
+        let root = tempfile::tempdir().unwrap();
+        let images = root.path().join("images");
+        std::fs::create_dir(&images).unwrap();
+        std::fs::write(images.join("index.json"), sample).unwrap();
+        let entries = read_index(&images).unwrap();
+        assert_eq!(entries[0].name.as_deref(), Some("docker.io/library/busybox:1"));
+        write_index(&images, &entries).unwrap();
+        assert_eq!(std::fs::read_to_string(images.join("index.json")).unwrap(), sample);
+    }
+}

@@ -1,5 +1,6 @@
 //! Reading the records at start. What is no record of ours is put aside under `quarantine/`, for people to look at; a directory
-//! without a record is the rest of an object that was just being made or deleted, and goes.
+//! without a record is the rest of an object that was just being made or deleted, and goes. Over records of a later release the
+//! daemon does not start: it could neither run nor remove what they speak of.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -8,13 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use podwright_types::SandboxId;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::container::{Container, ContainerRecord, SPECIFICATION_FILE};
 use crate::error::EngineError;
 use crate::ladder::{Goal, Progress};
 use crate::ports::NetworkKind;
-use crate::record;
+use crate::record::{self, RecordError, Unknown};
 use crate::sandbox::{Sandbox, SandboxRecord};
 use crate::shared::{Shared, blocking};
 
@@ -23,15 +25,15 @@ pub(super) async fn load(shared: &Arc<Shared>) -> Result<Vec<String>, EngineErro
     let state = shared.config.state.clone();
     let read = blocking("read the records in", &shared.config.root, move |root| read_all(root, &state)).await?;
     let mut notes = read.notes;
-    let torn = read.torn_sandboxes.into_iter().map(|id| rebuilt(shared, id));
-    for sandbox in read.sandboxes.into_iter().chain(torn) {
-        let sandbox = Arc::new(Sandbox::from_record(shared.clone(), sandbox));
+    let torn = read.torn_sandboxes.into_iter().map(|id| (rebuilt(shared, id), Unknown::default()));
+    for (sandbox, unknown) in read.sandboxes.into_iter().chain(torn) {
+        let sandbox = Arc::new(Sandbox::from_record(shared.clone(), sandbox, unknown));
         let key = (sandbox.live().goal() != Goal::Removed).then(|| sandbox.key());
         shared.sandboxes.insert(sandbox.id.clone(), key, sandbox);
     }
-    for (container, spec) in read.containers {
+    for (container, unknown, spec) in read.containers {
         match shared.sandboxes.get(&container.sandbox) {
-            Some(sandbox) => put(shared, &sandbox, container, spec),
+            Some(sandbox) => put(shared, &sandbox, (container, unknown), spec),
             None => notes.push(delete_orphan(shared, &container).await),
         }
     }
@@ -47,8 +49,8 @@ fn rebuilt(shared: &Shared, id: SandboxId) -> SandboxRecord {
     record
 }
 
-fn put(shared: &Shared, sandbox: &Arc<Sandbox>, record: ContainerRecord, spec: String) {
-    let container = Arc::new(Container::from_record(sandbox.clone(), record, spec.into()));
+fn put(shared: &Shared, sandbox: &Arc<Sandbox>, (record, unknown): (ContainerRecord, Unknown), spec: String) {
+    let container = Arc::new(Container::from_record(sandbox.clone(), record, unknown, spec.into()));
     let key = (container.live().goal() != Goal::Removed).then(|| container.key());
     sandbox.live().containers.insert(container.id.clone(), container.clone());
     shared.containers.insert(container.id.clone(), key, container);
@@ -66,8 +68,8 @@ async fn delete_orphan(shared: &Arc<Shared>, record: &ContainerRecord) -> String
 
 #[derive(Default)]
 struct Read {
-    sandboxes: Vec<SandboxRecord>,
-    containers: Vec<(ContainerRecord, String)>,
+    sandboxes: Vec<(SandboxRecord, Unknown)>,
+    containers: Vec<(ContainerRecord, Unknown, String)>,
     torn_sandboxes: Vec<SandboxId>,
     notes: Vec<String>,
 }
@@ -84,17 +86,17 @@ fn read_all(root: &Path, state: &Path) -> io::Result<Read> {
     let mut read = Read::default();
     for dir in directories(&sandboxes)? {
         let named = |r: &SandboxRecord| dir.ends_with(r.id.as_str());
-        match read_one(root, &dir, named, &mut read.notes) {
-            Found::Record(record) => read.sandboxes.push(record),
+        match read_one(root, &dir, named, &mut read.notes)? {
+            Found::Record(record, unknown) => read.sandboxes.push((record, unknown)),
             Found::Torn => read.torn_sandboxes.extend(id_of(&dir)),
             Found::Nothing => {}
         }
     }
     for dir in directories(&containers)? {
         let named = |r: &ContainerRecord| dir.ends_with(r.id.as_str());
-        if let Found::Record(record) = read_one(root, &dir, named, &mut read.notes) {
+        if let Found::Record(record, unknown) = read_one(root, &dir, named, &mut read.notes)? {
             let spec = fs::read_to_string(dir.join(SPECIFICATION_FILE)).unwrap_or_default();
-            read.containers.push((record, spec));
+            read.containers.push((record, unknown, spec));
         }
     }
     Ok(read)
@@ -112,22 +114,26 @@ fn id_of(dir: &Path) -> Option<SandboxId> {
 
 /// What a directory turned out to hold.
 enum Found<T> {
-    Record(T),
+    Record(T, Unknown),
     /// Put aside.
     Torn,
     /// Deleted.
     Nothing,
 }
 
-fn read_one<T: DeserializeOwned>(
+fn read_one<T: DeserializeOwned + Serialize>(
     root: &Path,
     dir: &Path,
     named: impl Fn(&T) -> bool,
     notes: &mut Vec<String>,
-) -> Found<T> {
-    let why = match record::read(&dir.join(record::FILE)) {
-        Ok(bytes) => match record::decode::<T>(&bytes) {
-            Ok(record) if named(&record) => return Found::Record(record),
+) -> io::Result<Found<T>> {
+    let path = dir.join(record::FILE);
+    let why = match record::read(&path) {
+        Ok(bytes) => match record::decode_with::<T>(&bytes) {
+            Ok((record, unknown)) if named(&record) => return Ok(Found::Record(record, unknown)),
+            Err(later @ RecordError::Later(_)) => {
+                return Err(io::Error::other(format!("record {}: {later}", path.display())));
+            }
             Ok(_) => "it names another object than its directory".to_owned(),
             Err(error) => chain(&error),
         },
@@ -135,12 +141,12 @@ fn read_one<T: DeserializeOwned>(
             if let Err(e) = record::delete_tree(dir) {
                 notes.push(format!("delete {}, which has no record: {e}", dir.display()));
             }
-            return Found::Nothing;
+            return Ok(Found::Nothing);
         }
         Err(e) => e.to_string(),
     };
     notes.push(quarantine(root, dir, &why));
-    Found::Torn
+    Ok(Found::Torn)
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

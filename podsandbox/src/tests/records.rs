@@ -34,11 +34,21 @@ fn a_torn_record_is_put_aside() {
 }
 
 #[test]
-fn a_record_of_another_version_is_put_aside() {
-    put_aside(|path| {
-        let text = std::fs::read_to_string(path).unwrap().replace("\"version\":1", "\"version\":2");
-        std::fs::write(path, text).unwrap();
-    });
+fn over_a_record_of_a_later_release_the_daemon_does_not_start() {
+    let node = Node::new();
+    let daemon = node.start();
+    let id = daemon.sandbox("a");
+    let container = daemon.running(&id, "c", "sleep");
+    daemon.crash();
+    let path = node.disk.path().join("root/sandboxes").join(id.as_str()).join("record.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("\"version\":1", "\"version\":2")).unwrap();
+    let error = node.try_start("boot 1").err().unwrap().to_string();
+    assert!(error.contains("later podwrightd") && error.contains(path.to_str().unwrap()), "{error}");
+
+    std::fs::write(&path, text).unwrap();
+    let daemon = node.start();
+    assert!(matches!(daemon.state(&container), crate::model::ContainerState::Running { .. }), "nothing was touched");
 }
 
 #[test]

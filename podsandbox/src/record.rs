@@ -72,6 +72,7 @@ fn seal(body: &RawValue) -> Result<Vec<u8>, serde_json::Error> {
 }
 
 /// Reads a record's bytes.
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, RecordError> {
     serde_json::from_str(open(bytes)?.get()).map_err(RecordError::Body)
 }

@@ -23,6 +23,8 @@ pub struct EngineConfig {
     pub shm_bytes: u64,
     /// AppArmor profile of containers that ask for the default one, which is loaded; `None` where there is none to be had.
     pub apparmor_profile: Option<String>,
+    /// Whether containers get SELinux labels, where the host has SELinux.
+    pub selinux: bool,
 }
 
 impl EngineConfig {
@@ -36,6 +38,7 @@ impl EngineConfig {
             host_resolv_conf: PathBuf::from("/etc/resolv.conf"),
             shm_bytes: DEFAULT_SHM_BYTES,
             apparmor_profile: None,
+            selinux: true,
         }
     }
 }

@@ -36,11 +36,14 @@ pub(crate) struct Input {
     pub(crate) hostname: String,
     /// The default AppArmor profile, where there is one.
     pub(crate) apparmor_profile: Option<String>,
+    /// Whether labels of SELinux are given, where the host has it.
+    pub(crate) selinux: bool,
 }
 
 impl Input {
     fn selinux(&self) -> Result<labels::SelinuxLabels, EngineError> {
-        labels::selinux(&self.config.security, &self.sandbox_config.security, &self.sandbox)
+        let (own, pods) = (&self.config.security, &self.sandbox_config.security);
+        labels::selinux(self.selinux, own, pods, &self.sandbox)
     }
 }
 
@@ -166,9 +169,13 @@ fn namespaces(plan: &NamespacePlan) -> Vec<LinuxNamespace> {
     .collect()
 }
 
-/// The SELinux label of files that all containers of a pod share, if the host has SELinux.
-pub(crate) fn shared_label(pod: &SandboxConfig, sandbox: &SandboxId) -> Result<Option<String>, EngineError> {
-    labels::shared_files(&pod.security, sandbox)
+/// The SELinux label of files that all containers of a pod share, if the host has SELinux and `wanted` says that it is used.
+pub(crate) fn shared_label(
+    wanted: bool,
+    pod: &SandboxConfig,
+    sandbox: &SandboxId,
+) -> Result<Option<String>, EngineError> {
+    labels::shared_files(wanted, &pod.security, sandbox)
 }
 
 /// The filter in force.

@@ -39,6 +39,8 @@ pub(crate) struct Config {
     pub images: ImagesConfig,
     /// Pods.
     pub pods: PodsConfig,
+    /// What containers are confined by beyond what each asks for.
+    pub security: SecurityConfig,
     /// How long a stop waits for calls in flight, in seconds.
     pub drain_seconds: Positive,
 }
@@ -140,6 +142,14 @@ pub(crate) struct PodsConfig {
     pub shm_mebibytes: Positive,
 }
 
+/// What containers are confined by beyond what each asks for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct SecurityConfig {
+    /// Whether containers and their files get SELinux labels, where the host has SELinux and its policy knows containers.
+    pub selinux: bool,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -153,6 +163,7 @@ impl Default for Config {
             network: NetworkConfig::default(),
             images: ImagesConfig::default(),
             pods: PodsConfig::default(),
+            security: SecurityConfig::default(),
             drain_seconds: Positive::of(30),
         }
     }
@@ -190,6 +201,12 @@ impl Default for ImagesConfig {
 impl Default for PodsConfig {
     fn default() -> Self {
         Self { netns_dir: "/run/netns".into(), resolv_conf: "/etc/resolv.conf".into(), shm_mebibytes: Positive::of(64) }
+    }
+}
+
+impl Default for SecurityConfig {
+    fn default() -> Self {
+        Self { selinux: true }
     }
 }
 

@@ -14,7 +14,7 @@ use podwright_shim_api::launcher::Launcher;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::host::{Node, apparmor, features};
+use crate::host::{Node, apparmor, features, selinux};
 use crate::ports::{CgroupDriver, HostStatistics, PodNetworks, ShimLauncher, StoredImages};
 use crate::{admin, listener, serve, settings};
 
@@ -32,6 +32,9 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
 
     let driver = CgroupDriver::open(config.cgroup.driver)?;
     let images = open_images(&config).await?;
+    if config.security.selinux {
+        selinux::label_layers(&config.root);
+    }
     let networks = Networks::new(settings::networks(&config)).context("cannot open the pod networks")?;
     let shim = shim_binary(&config)?;
     let launcher = Launcher::new(&shim, &config.state).context("cannot prepare the shim")?.with_open_files(open_files);

@@ -2,6 +2,7 @@
 
 pub(crate) mod apparmor;
 pub(crate) mod features;
+pub(crate) mod selinux;
 mod usage;
 
 use std::path::PathBuf;

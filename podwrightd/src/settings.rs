@@ -30,6 +30,7 @@ pub(crate) fn engine(config: &Config) -> EngineConfig {
         netns_dir: config.pods.netns_dir.clone(),
         host_resolv_conf: config.pods.resolv_conf.clone(),
         shm_bytes: u64::from(config.pods.shm_mebibytes.get()) << 20,
+        selinux: config.security.selinux,
         ..EngineConfig::new(config.root.clone(), config.state.clone())
     }
 }

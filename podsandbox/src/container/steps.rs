@@ -154,6 +154,7 @@ async fn generate(container: &Arc<Container>) -> Result<Arc<str>, EngineError> {
         cgroup_path: container.cgroup_path()?,
         hostname: sandbox.hostname(),
         apparmor_profile: sandbox.shared.config.apparmor_profile.clone(),
+        selinux: sandbox.shared.config.selinux,
     };
     // Devices are looked at on the host.
     let built = tokio::task::spawn_blocking(move || spec::generate(&input)).await;

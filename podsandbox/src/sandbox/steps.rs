@@ -223,7 +223,7 @@ fn pod_request(sandbox: &Sandbox) -> Result<CreatePod, EngineError> {
         sysctls: config.sysctls.clone(),
         shm: own_ipc.then(|| (sandbox.shared.shm_dir(&sandbox.id), sandbox.shared.config.shm_bytes)),
         pause_cgroup: shared_pid.then_some(pause),
-        mount_label: crate::spec::shared_label(config, &sandbox.id)?,
+        mount_label: crate::spec::shared_label(sandbox.shared.config.selinux, config, &sandbox.id)?,
     })
 }
 

@@ -51,15 +51,16 @@ pub(super) struct SelinuxLabels {
     pub(super) files: Option<String>,
 }
 
-/// The labels of a container; none on a host without SELinux, or whose policy knows nothing of containers.
+/// The labels of a container; none where they are not wanted, on a host without SELinux, or whose policy knows nothing of containers.
 pub(super) fn selinux(
+    wanted: bool,
     security: &SecurityConfig,
     pod: &SecurityConfig,
     sandbox: &SandboxId,
 ) -> Result<SelinuxLabels, EngineError> {
     let asked = security.selinux.as_ref().or(pod.selinux.as_ref());
     asked.map_or(Ok(()), check)?;
-    if !Path::new(SELINUX).join("enforce").exists() {
+    if !wanted || !Path::new(SELINUX).join("enforce").exists() {
         return Ok(SelinuxLabels::default());
     }
     let (process, files) = compose(asked, security.privileged, sandbox);
@@ -74,8 +75,12 @@ pub(super) fn selinux(
 }
 
 /// The label of what all containers of a pod share.
-pub(crate) fn shared_files(pod: &SecurityConfig, sandbox: &SandboxId) -> Result<Option<String>, EngineError> {
-    Ok(selinux(pod, pod, sandbox)?.files)
+pub(crate) fn shared_files(
+    wanted: bool,
+    pod: &SecurityConfig,
+    sandbox: &SandboxId,
+) -> Result<Option<String>, EngineError> {
+    Ok(selinux(wanted, pod, pod, sandbox)?.files)
 }
 
 /// Process and files. What was not asked for is the policy's usual, at a level of the pod's own: so one pod's processes can not
@@ -164,8 +169,8 @@ mod tests {
         ] {
             let security = SecurityConfig { selinux: Some(bad), ..SecurityConfig::default() };
             let plain = SecurityConfig::default();
-            assert!(matches!(selinux(&security, &plain, &sandbox('a')), Err(EngineError::Invalid(_))));
-            assert!(matches!(selinux(&plain, &security, &sandbox('a')), Err(EngineError::Invalid(_))));
+            assert!(matches!(selinux(true, &security, &plain, &sandbox('a')), Err(EngineError::Invalid(_))));
+            assert!(matches!(selinux(true, &plain, &security, &sandbox('a')), Err(EngineError::Invalid(_))));
         }
     }
 

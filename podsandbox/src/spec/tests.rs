@@ -18,6 +18,7 @@ fn input(config: ContainerConfig) -> Input {
         cgroup_path: "/podwright/x/c".into(),
         hostname: "p".into(),
         apparmor_profile: None,
+        selinux: true,
     }
 }
 

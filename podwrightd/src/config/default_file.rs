@@ -73,4 +73,9 @@ netns_dir = "/run/netns"
 resolv_conf = "/etc/resolv.conf"
 # Size of a pod's /dev/shm, in MiB.
 shm_mebibytes = 64
+
+[security]
+# Whether containers run as container_t, and their files are container_file_t, at a level of their pod's own, where the host has SELinux
+# and its policy knows these types. false: what the CRI asks of SELinux is ignored, as on a host without it.
+selinux = true
 "#;

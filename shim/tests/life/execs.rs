@@ -98,18 +98,20 @@ async fn root_many_short_execs_leave_nothing_in_the_shim() {
 async fn root_the_state_tells_of_more_execs_than_a_packet_holds() {
     const MANY: usize = 520;
     let mut world = World::with_pod().await;
-    world.run("c", "sleep 1000").await;
+    // As long as real ids.
+    let container = "c".repeat(64);
+    world.run(&container, "sleep 1000").await;
     let mut ids = Vec::new();
     for _ in 0..MANY {
         let id = ExecId::from_random(podwright_sys::random_bytes().unwrap()).to_string();
-        world.exec("c", &id, &process("exec sleep 1000"), StreamFds::default()).await.unwrap();
+        world.exec(&container, &id, &process("exec sleep 1000"), StreamFds::default()).await.unwrap();
         ids.push(id);
     }
     ids.sort();
     let (state, netns) = world.client.state().await.unwrap();
     assert!(netns.is_some() && state.pod.is_some() && state.containers.len() == 1);
     assert_eq!(state.execs.into_iter().map(|exec| exec.exec).collect::<Vec<_>>(), ids);
-    world.client.signal_container("c", 9, false).await.unwrap();
-    assert_eq!(world.end_of("c").await.code, 137);
+    world.client.signal_container(&container, 9, false).await.unwrap();
+    assert_eq!(world.end_of(&container).await.code, 137);
     world.finish().await;
 }

@@ -195,6 +195,28 @@ fn root_security_is_what_was_asked_for() {
 }
 
 #[test]
+fn root_volumes_on_etc_and_dev_leave_what_the_pod_gives() {
+    with_world(async |world| {
+        let mut sandbox = world.pod("covered");
+        sandbox.dns_config = Some(DnsConfig { servers: vec!["192.0.2.53".into()], ..Default::default() });
+        let pod = world.run_pod(sandbox).await?;
+        let etc = world.daemon.path("etc");
+        fs::create_dir_all(&etc)?;
+        fs::write(etc.join("own"), "mine")?;
+        let mut config = shell("main", &world.image, "sleep 1000");
+        config.mounts = vec![mount(&etc, "/etc"), mount(std::path::Path::new("/dev"), "/dev")];
+        let id = world.run(&pod, &config).await?;
+        let seen = world.sh(&id, "cat /etc/own /etc/resolv.conf; grep -c ' /dev/shm tmpfs' /proc/mounts").await?;
+        ensure!(seen.contains("mine") && seen.contains("192.0.2.53"), "{seen}");
+        // The pod's own memory and not the node's.
+        let mark = format!("podwright-test-{}", std::process::id());
+        world.sh(&id, &format!("echo x > /dev/shm/{mark}")).await?;
+        world.daemon.host().run(&["test", "!", "-e", &format!("/dev/shm/{mark}")])?;
+        Ok(())
+    });
+}
+
+#[test]
 fn root_mounts_and_their_propagation() {
     with_world(async |world| {
         let volumes = world.daemon.path("volumes");

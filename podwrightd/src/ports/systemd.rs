@@ -1,5 +1,7 @@
 //! [`Cgroups`] by systemd: a scope for each container and shim, a slice for each pod that brings none.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use podwright_cgroups::{Hierarchy, scope_name, systemd_path};
 use podwright_podsandbox::model::Resources;
@@ -86,8 +88,15 @@ fn limits_of(resources: &Value) -> Resources {
         pids_limit: signed("/pids/limit"),
         cpuset_cpus: text("/cpu/cpus"),
         cpuset_mems: text("/cpu/mems"),
+        unified: unified(resources),
         ..Resources::default()
     }
+}
+
+/// Files of cgroup v2 that were asked for by name.
+fn unified(resources: &Value) -> BTreeMap<String, String> {
+    let files = resources.pointer("/unified").and_then(Value::as_object).into_iter().flatten();
+    files.filter_map(|(file, value)| Some((file.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 /// Whether a pod's slice is one that we made.
@@ -187,8 +196,11 @@ mod tests {
 
     #[test]
     fn limits_are_read_from_the_specification() {
-        let resources = serde_json::json!({ "memory": { "limit": 5, "swap": -1 }, "pids": { "limit": 7 } });
+        let resources = serde_json::json!({
+            "memory": { "limit": 5, "swap": -1 }, "pids": { "limit": 7 }, "unified": { "memory.high": "9" }
+        });
         let limits = limits_of(&resources);
+        assert_eq!(limits.unified.get("memory.high").map(String::as_str), Some("9"));
         assert_eq!(
             (limits.memory_limit_bytes, limits.memory_swap_limit_bytes, limits.pids_limit),
             (Some(5), Some(-1), Some(7))

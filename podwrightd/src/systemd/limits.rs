@@ -16,6 +16,9 @@ const QUOTA_GRAIN_MICROS: u64 = 10_000;
 /// Limits of a scope. `None` leaves systemd's default, and an update leaves what is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ScopeLimits {
+    memory_min_bytes: Option<u64>,
+    memory_low_bytes: Option<u64>,
+    memory_high_bytes: Option<u64>,
     memory_max_bytes: Option<u64>,
     memory_swap_max_bytes: Option<u64>,
     cpu_weight: Option<u64>,
@@ -30,15 +33,22 @@ impl From<&Resources> for ScopeLimits {
     fn from(resources: &Resources) -> Self {
         let memory = resources.memory_limit_bytes.filter(|bytes| *bytes != 0);
         let swap = resources.memory_swap_limit_bytes.filter(|bytes| *bytes != 0);
+        // A file that is asked for by name is written last, so it holds here too.
+        let file = |name: &str| resources.unified.get(name).and_then(|value| number_or_infinity(value));
+        let weight = || resources.cpu_shares.filter(|shares| *shares != 0).map(weight_of_shares);
         Self {
-            memory_max_bytes: memory.map(bytes_or_infinity),
-            memory_swap_max_bytes: swap.and_then(|total| swap_alone(total, memory)),
-            cpu_weight: resources.cpu_shares.filter(|shares| *shares != 0).map(weight_of_shares),
+            memory_min_bytes: file("memory.min"),
+            memory_low_bytes: file("memory.low"),
+            memory_high_bytes: file("memory.high"),
+            memory_max_bytes: file("memory.max").or_else(|| memory.map(bytes_or_infinity)),
+            memory_swap_max_bytes: file("memory.swap.max").or_else(|| swap_alone(swap?, memory)),
+            cpu_weight: file("cpu.weight").or_else(weight),
             cpu_quota_per_second_micros: resources.cpu_quota_micros.filter(|quota| *quota != 0).map(|quota| {
                 per_second(quota, resources.cpu_period_micros.filter(|p| *p != 0).unwrap_or(DEFAULT_PERIOD_MICROS))
             }),
             cpu_quota_period_micros: resources.cpu_period_micros.filter(|period| *period != 0),
-            tasks_max: resources.pids_limit.filter(|limit| *limit > 0).map(bytes_or_infinity),
+            tasks_max: file("pids.max")
+                .or_else(|| resources.pids_limit.filter(|limit| *limit > 0).map(bytes_or_infinity)),
             allowed_cpus: bit_mask(&resources.cpuset_cpus),
             allowed_memory_nodes: bit_mask(&resources.cpuset_mems),
         }
@@ -48,6 +58,9 @@ impl From<&Resources> for ScopeLimits {
 impl ScopeLimits {
     pub(super) fn properties(&self) -> Vec<(&'static str, Value<'static>)> {
         let numbers = [
+            ("MemoryMin", self.memory_min_bytes),
+            ("MemoryLow", self.memory_low_bytes),
+            ("MemoryHigh", self.memory_high_bytes),
             ("MemoryMax", self.memory_max_bytes),
             ("MemorySwapMax", self.memory_swap_max_bytes),
             ("CPUWeight", self.cpu_weight),
@@ -79,6 +92,14 @@ fn bit_mask(list: &str) -> Option<Vec<u8>> {
         }
     }
     Some(mask).filter(|mask| !mask.is_empty())
+}
+
+/// A number as files of cgroup v2 take it; `None` for what the kernel will refuse.
+fn number_or_infinity(value: &str) -> Option<u64> {
+    match value.trim() {
+        "max" => Some(INFINITY),
+        number => number.parse().ok(),
+    }
 }
 
 fn bytes_or_infinity(value: i64) -> u64 {
@@ -118,6 +139,9 @@ mod tests {
             ..Resources::default()
         });
         let expected = ScopeLimits {
+            memory_min_bytes: None,
+            memory_low_bytes: None,
+            memory_high_bytes: None,
             memory_max_bytes: Some(64 << 20),
             memory_swap_max_bytes: Some(32 << 20),
             cpu_weight: Some(100),
@@ -129,6 +153,20 @@ mod tests {
         };
         assert_eq!(limits, expected);
         assert_eq!(limits.properties().len(), 7);
+    }
+
+    #[test]
+    fn files_asked_for_by_name_are_properties_too() {
+        let files = [("memory.high", "1048576"), ("memory.min", "max"), ("pids.max", "9"), ("memory.low", "rubbish")];
+        let unified = files.map(|(file, value)| (file.to_owned(), value.to_owned())).into();
+        let limits = ScopeLimits::from(&Resources { unified, pids_limit: Some(7), ..Resources::default() });
+        let expected = ScopeLimits {
+            memory_high_bytes: Some(1 << 20),
+            memory_min_bytes: Some(INFINITY),
+            tasks_max: Some(9),
+            ..ScopeLimits::default()
+        };
+        assert_eq!(limits, expected);
     }
 
     #[test]

@@ -9,7 +9,8 @@ use rustix::process::{Resource, getrlimit};
 /// What to do where an error number says that something ran out; `None` for all other errors.
 #[must_use]
 pub fn exhaustion_remedy(raw: i32) -> Option<&'static str> {
-    Some(match Errno::from_raw_os_error(raw) {
+    // Checked: 0 and other numbers that are no errors come too, where a failure has no error number.
+    Some(match Errno::from_io_error(&std::io::Error::from_raw_os_error(raw))? {
         Errno::NOSPC => "no blocks or inodes are left there; free some",
         Errno::DQUOT => "the quota is used up; free some space or raise it",
         Errno::MFILE => "this process has too many files open; raise its limit of open files (LimitNOFILE)",
@@ -45,7 +46,9 @@ mod tests {
         assert!(exhaustion_remedy(libc::ENOSPC).is_some_and(|text| text.contains("inodes")));
         assert!(exhaustion_remedy(libc::EMFILE).is_some_and(|text| text.contains("LimitNOFILE")));
         assert_eq!(exhaustion_remedy(libc::EIO), None);
-        assert_eq!(exhaustion_remedy(0), None);
+        for no_error in [0, -1, i32::MIN, i32::MAX, 4096] {
+            assert_eq!(exhaustion_remedy(no_error), None);
+        }
     }
 
     #[test]

@@ -14,6 +14,8 @@ use super::exhausted;
 
 /// More than any limit here allows.
 const MANY: usize = 200;
+/// Pods that are being made while the daemon is killed.
+const CROWD: usize = 20;
 
 fn pid(world: &World) -> Result<u32> {
     world.daemon.pid().context("the daemon does not run")
@@ -191,11 +193,20 @@ fn root_a_daemon_that_is_killed_for_want_of_memory() {
         let mut work = JoinSet::new();
         // What it has already counts elsewhere; it gets little more.
         cage.set(&["memory.max", "memory.limit_in_bytes"], "2097152")?;
-        for n in 0..MANY {
+        for n in 0..CROWD {
             work.spawn(bring_up(world.calls(), format!("crowd-{n}"), world.image.clone()));
         }
+        // The daemon keeps the output of a command, up to 16 MiB.
+        for _ in 0..2 {
+            let (mut calls, id) = (world.calls(), id.clone());
+            work.spawn(async move { calls.exec(&id, &["head", "-c", "16000000", "/dev/zero"]).await.map(drop) });
+        }
         while work.join_next().await.is_some() {}
-        ensure!(world.daemon.was_killed()?, "2 MiB were enough");
+        let end = Instant::now() + Duration::from_secs(30);
+        while !world.daemon.was_killed()? {
+            ensure!(Instant::now() < end, "2 MiB were enough for 32");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         drop(cage);
         world.daemon.start_again()?;
         world.reconnect().await?;

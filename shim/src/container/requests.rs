@@ -142,7 +142,13 @@ impl Server {
         let Some(writer) = container.writer.as_ref().filter(alive) else {
             return Err(Failure::new(FailureKind::NotFound, step, &container.id, "its streams have ended"));
         };
-        writer.tell(&Order::Attach(client)).map_err(|error| Failure::of(step, &container.id, &error))?;
+        writer.tell(&Order::Attach(client)).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                let text = "its log writer does not answer, as when the log's disk hangs; try again later";
+                Failure::new(FailureKind::Busy, step, &container.id, text)
+            }
+            _ => Failure::of(step, &container.id, &error),
+        })?;
         Ok(Outcome::done())
     }
 

@@ -103,8 +103,8 @@ impl Client {
         };
         output.send(bytes);
         if self.patience == Patience::Drop && output.backlog.len() > MAX_BACKLOG_BYTES {
-            *output = Output::default();
-            self.stdin = None;
+            // All of it: half of what is said, and an input that nobody reads, would not tell it that it was cut off.
+            (self.stdin, self.stdout, self.stderr) = (None, Output::default(), Output::default());
         }
     }
 

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use podwright_shim_api::client::StreamFds;
+use podwright_shim_api::FailureKind;
+use podwright_shim_api::client::{ClientError, StreamFds};
 
 use crate::world::{World, pipe, read_all, read_until, shell, wait_for};
 
@@ -11,6 +12,14 @@ const MANY: usize = 10_000;
 
 fn open_files(pid: i32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+/// With both outputs: the ends of stdin, stdout and stderr.
+async fn attach_all(world: &World) -> [std::os::fd::OwnedFd; 3] {
+    let ((stdin, to_stdin), (from_stdout, stdout), (from_stderr, stderr)) = (pipe(), pipe(), pipe());
+    let streams = StreamFds { stdin: Some(stdin), stdout: Some(stdout), stderr: Some(stderr) };
+    world.client.attach("c", streams).await.unwrap();
+    [to_stdin, from_stdout, from_stderr]
 }
 
 async fn attach(world: &World, with_input: bool) -> (Option<std::os::fd::OwnedFd>, std::os::fd::OwnedFd) {
@@ -78,5 +87,45 @@ async fn root_stdin_of_one_client_ends_when_that_is_cut_off() {
     // It does not read and is cut off; with it goes the only stdin that there was to be.
     assert_eq!(world.end_of("c").await.code, 9);
     drop((to_stdin, unread));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn root_a_client_that_is_cut_off_loses_all_its_streams() {
+    let mut world = World::with_pod().await;
+    let mut request = world.request("c");
+    (request.stdin, request.stdin_once) = (true, true);
+    world.start(request, &shell("read line; seq 1 100000; cat; exit 9")).await.unwrap();
+    let [to_stdin, unread, from_stderr] = attach_all(&world).await;
+    rustix::io::write(&to_stdin, b"go\n").unwrap();
+    // A client that hears half of what is said, and whose input goes nowhere, would not learn that it was cut off.
+    assert_eq!(read_all(from_stderr).await, b"");
+    assert_eq!(world.end_of("c").await.code, 9);
+    drop((to_stdin, unread));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn root_a_writer_that_does_not_answer_is_told_to_clients() {
+    let mut world = World::with_pod().await;
+    world.start(world.request("c"), &shell("read line; sleep 1000")).await.unwrap();
+    let [writer] = world.writers().await[..] else { panic!("one writer") };
+    let signal =
+        |signal| rustix::process::kill_process(rustix::process::Pid::from_raw(writer).unwrap(), signal).unwrap();
+    // As a writer whose disk hangs.
+    signal(rustix::process::Signal::STOP);
+    let refused = loop {
+        let (from_stdout, stdout) = pipe();
+        let streams = StreamFds { stdin: None, stdout: Some(stdout), stderr: None };
+        if let Err(error) = world.client.attach("c", streams).await {
+            break error;
+        }
+        drop(from_stdout);
+    };
+    let ClientError::Refused { failure } = &refused else { panic!("{refused}") };
+    assert!(failure.kind() == FailureKind::Busy && failure.message.contains("try again"), "{refused}");
+    signal(rustix::process::Signal::CONT);
+    world.client.signal_container("c", 9, true).await.unwrap();
+    assert_eq!(world.end_of("c").await.code, 137);
     world.finish().await;
 }

@@ -335,11 +335,17 @@ impl Container {
     }
 
     fn started_before(&self, started: &Started) {
+        let _history = self.sandbox.history();
         let mut live = self.live();
         live.durable.user = Some(started.user.clone());
+        let ran = matches!(live.durable.state, ContainerState::Running { .. });
         live.durable.state = ContainerState::Running { pid: started.pid, started_at_nanos: started.started_at_nanos };
         drop(live);
         self.notify();
+        if !ran {
+            // Nobody heard the answer to its start, or nothing could be said of it for a while.
+            self.emit(Change::Started);
+        }
     }
 
     /// Nobody saw its end, and nothing of it lives.
@@ -350,13 +356,16 @@ impl Container {
     /// Nothing can be said of it: `error` kept it from being asked for or killed.
     pub(crate) fn unknown(self: &Arc<Self>, error: &EngineError) {
         tracing::error!(container = %self.id, %error, "nothing can be said of a container");
+        let _history = self.sandbox.history();
         let mut live = self.live();
-        if !matches!(live.durable.state, ContainerState::Exited { .. }) {
-            live.durable.state = ContainerState::Unknown;
-        }
         live.starting = false;
+        match live.durable.state {
+            ContainerState::Exited { .. } | ContainerState::Unknown => return,
+            ContainerState::Created | ContainerState::Running { .. } => live.durable.state = ContainerState::Unknown,
+        }
         drop(live);
         self.notify();
+        self.emit(Change::Stopped);
         self.save_soon();
     }
 

@@ -22,9 +22,10 @@ pub const EVENTS_KEPT: usize = 1024;
 pub enum Change {
     /// It was made.
     Created,
-    /// It runs, or a sandbox is ready.
+    /// It runs, or a sandbox is ready. Told again of a container of which nothing could be said for a while.
     Started,
-    /// It ended, or a sandbox is no longer ready.
+    /// It ended, or a sandbox is no longer ready. Also of a container of which nothing can be said any more: its state is Unknown
+    /// then, and its end is told when it is known.
     Stopped,
     /// It is gone. A sandbox is told a last time; a container is no longer among those of its pod.
     Deleted,

@@ -121,6 +121,13 @@ impl World {
         }
     }
 
+    /// Loses the connections to a shim, which lives on.
+    pub fn lose_connections(&self, sandbox: &SandboxId) {
+        if let Some(shim) = lock(&self.state).shims.get(sandbox) {
+            shim.tell(&ShimEvent::ShimGone);
+        }
+    }
+
     /// Ends all shims without a word, and forgets what a kernel forgets at a restart.
     pub fn reboot(&self) {
         let mut state = lock(&self.state);

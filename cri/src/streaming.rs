@@ -12,6 +12,7 @@ mod command;
 mod forward;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod handshakes;
 mod idle;
 mod limits;
 mod report;

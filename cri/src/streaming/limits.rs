@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Connections whose request has not been read and answered. More wait in the kernel's backlog; those before them have at most
-/// [`HEADER_TIMEOUT`].
+/// Connections whose request has not been read and answered. They have at most [`HEADER_TIMEOUT`]; when there is one more, the
+/// oldest makes way.
 pub(super) const MAX_HANDSHAKES: usize = 256;
 /// Sessions at once. As many as tokens: kubelet has no limit of its own.
 pub(super) const MAX_SESSIONS: usize = 1000;

@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::asked::Asked;
-use super::limits::{HEADER_TIMEOUT, LINGER, MAX_HANDSHAKES, MAX_HEADER_BYTES, MAX_HEADERS, MAX_SESSIONS, TOKEN_SWEEP};
+use super::handshakes::{Handshake, Handshakes};
+use super::limits::{HEADER_TIMEOUT, LINGER, MAX_HEADER_BYTES, MAX_HEADERS, MAX_SESSIONS, TOKEN_SWEEP};
 use super::token::Tokens;
 use super::upgrade::{self, Purpose, Refusal, Speech};
 use super::{command, forward, websocket};
@@ -62,17 +63,14 @@ impl Server {
             ends: Ends { in_order: stop, at_once: CancellationToken::new() },
         };
         let mut sweep = tokio::time::interval(TOKEN_SWEEP);
-        let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+        let handshakes = Handshakes::new();
         loop {
             tokio::select! {
                 () = service.ends.in_order.cancelled() => break,
                 _ = sweep.tick() => service.tokens.sweep(),
-                (stream, permit) = next(&self.listener, &handshakes) => {
-                    let service = service.clone();
-                    service.tasks.clone().spawn(async move {
-                        service.shake_hands(stream).await;
-                        drop(permit);
-                    });
+                stream = next(&self.listener) => {
+                    let (service, handshake) = (service.clone(), handshakes.begin().await);
+                    service.tasks.clone().spawn(async move { service.shake_hands(stream, &handshake).await });
                 }
             }
         }
@@ -82,16 +80,11 @@ impl Server {
     }
 }
 
-/// The next connection that may be served. Cancel safe.
-async fn next(
-    listener: &TcpListener,
-    handshakes: &Arc<Semaphore>,
-) -> (TcpStream, Option<tokio::sync::OwnedSemaphorePermit>) {
-    // The semaphore is never closed.
-    let permit = Arc::clone(handshakes).acquire_owned().await.ok();
+/// The next connection. Cancel safe.
+async fn next(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, permit),
+            Ok((stream, _)) => return stream,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a streaming client");
                 tokio::time::sleep(ACCEPT_REST).await;
@@ -102,7 +95,7 @@ async fn next(
 
 impl Service {
     /// Reads a request and answers it. What an upgrade leads to has a task of its own.
-    async fn shake_hands(&self, stream: TcpStream) {
+    async fn shake_hands(&self, stream: TcpStream, handshake: &Handshake) {
         // Keystrokes and their echo are small and wait for each other.
         let _ = stream.set_nodelay(true);
         let answer = service_fn(|request| async { Ok::<_, Infallible>(self.answer(request)) });
@@ -117,6 +110,7 @@ impl Service {
         let limit = 2 * HEADER_TIMEOUT;
         tokio::select! {
             () = self.ends.in_order.cancelled() => (),
+            () = handshake.makes_way.cancelled() => tracing::debug!("a silent streaming client made way for another"),
             served = tokio::time::timeout(limit, connection) => match served {
                 Ok(Ok(())) => (),
                 Ok(Err(error)) => tracing::debug!(%error, "a streaming request failed"),

@@ -62,8 +62,11 @@ impl Reader {
                 self.shared.set_initial_window(bytes);
                 Ok(())
             }
-            // Odd numbers are the client's own; even ones are answers to ours.
-            Frame::Ping(id) if id % 2 == 1 => self.shared.control.push(Answer::Ping(id)),
+            // Odd numbers are the client's own, by which it says that it wants to go on; even ones are answers to ours.
+            Frame::Ping(id) if id % 2 == 1 => {
+                self.shared.touch();
+                self.shared.control.push(Answer::Ping(id))
+            }
             Frame::GoAway => {
                 self.going_away = true;
                 Ok(())

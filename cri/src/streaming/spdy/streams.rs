@@ -189,6 +189,12 @@ impl Shared {
         }
     }
 
+    /// Whether anything moved since the first millisecond.
+    #[cfg(test)]
+    pub(super) fn has_moved(&self) -> bool {
+        self.touched_millis.load(Ordering::Relaxed) > 0
+    }
+
     /// Streams that are open.
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {

@@ -86,7 +86,7 @@ pub(super) async fn write(
         };
         // Before the data: a reply must not come after what it makes possible.
         shared.control.take(&mut out);
-        gather(&mut out, first, &mut pieces);
+        let moved = gather(&mut out, first, &mut pieces);
         if last && out.len() < WRITE_BYTES {
             let broken = shared.broken.load(Ordering::Relaxed);
             frame::put_goaway(&mut out, shared.last.load(Ordering::Relaxed), broken);
@@ -96,23 +96,29 @@ pub(super) async fn write(
         io.write_all(&out).await?;
         io.flush().await?;
         out.clear();
-        shared.touch();
+        // Our pings and what else the protocol itself wants keep no session alive in which nothing moves.
+        if moved {
+            shared.touch();
+        }
     }
 }
 
-fn gather(out: &mut BytesMut, first: Option<Piece>, pieces: &mut mpsc::Receiver<Piece>) {
+/// Gathers pieces to be written at once; whether there were any.
+fn gather(out: &mut BytesMut, first: Option<Piece>, pieces: &mut mpsc::Receiver<Piece>) -> bool {
     let mut next = first;
+    let mut any = false;
     loop {
         if let Some(piece) = next {
             frame::put_data_head(out, piece.stream, piece.bytes.len(), piece.fin);
             out.put_slice(&piece.bytes);
+            any = true;
         }
         if out.len() >= WRITE_BYTES {
-            return;
+            return any;
         }
         next = match pieces.try_recv() {
             Ok(piece) => Some(piece),
-            Err(_) => return,
+            Err(_) => return any,
         };
     }
 }

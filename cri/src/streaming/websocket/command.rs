@@ -152,10 +152,14 @@ async fn write(
             Some(message) = messages.recv() => message,
             () = finish.cancelled() => break,
         };
+        // What is sent unasked keeps no session alive in which nothing moves.
+        let moves = !message.is_pong();
         if sink.send(message).await.is_err() {
             return Side::Over;
         }
-        idle.touch();
+        if moves {
+            idle.touch();
+        }
     }
     let goodbye = CloseFrame { code: CloseCode::Normal, reason: "".into() };
     match sink.send(Message::Close(Some(goodbye))).await {
@@ -180,8 +184,12 @@ impl Reader {
                 Message::Binary(bytes) => bytes,
                 Message::Text(text) => text.into(),
                 Message::Close(_) => break,
-                // Pings are answered by the library.
-                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
+                // Answered by the library. A client that asks wants to go on.
+                Message::Ping(_) => {
+                    self.idle.touch();
+                    continue;
+                }
+                Message::Pong(_) | Message::Frame(_) => continue,
             };
             self.idle.touch();
             match channel::parse(&bytes, self.encoding, self.closes) {

@@ -221,3 +221,15 @@ async fn a_full_stream_stops_the_client_and_not_what_is_sent_to_it() {
     assert_eq!(received.len(), 6_000_000);
     sending.await.unwrap();
 }
+
+#[tokio::test]
+async fn our_own_pings_are_no_movement() {
+    let (connection, mut client) = pair(4);
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    connection.shared.control.push(Answer::Ping(2)).unwrap();
+    assert_eq!(client.next().await, Some(Frame::Ping(2)));
+    assert!(!connection.shared.has_moved(), "nothing was carried");
+    client.send(&control(6, 0, &1_u32.to_be_bytes())).await;
+    assert_eq!(client.next().await, Some(Frame::Ping(1)));
+    assert!(connection.shared.has_moved(), "the client wants to go on");
+}

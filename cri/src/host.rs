@@ -51,7 +51,4 @@ pub trait Host: Send + Sync {
 
     /// The network, for people.
     fn network_report(&self) -> NetworkReport;
-
-    /// Usage of the directory that holds the containers' writable layers: path, bytes, inodes.
-    async fn container_fs_usage(&self) -> std::io::Result<(std::path::PathBuf, u64, u64)>;
 }

@@ -55,11 +55,6 @@ pub(crate) fn from_image(error: &ImageError) -> Status {
     }
 }
 
-/// The usage of a file system that can not be read.
-pub(crate) fn no_usage(cause: &std::io::Error) -> Status {
-    with_text(Code::Internal, &format!("read the usage of the containers' file system: {cause}"))
-}
-
 /// An object that is not there.
 pub(crate) fn not_found(text: &str) -> Status {
     with_text(Code::NotFound, text)

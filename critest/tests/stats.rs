@@ -163,6 +163,9 @@ async fn ended(world: &mut World, made: &Pod, id: &str) -> Result<()> {
     let stats = container(world, id).await?;
     ensure!(stats.cpu.is_none() && stats.memory.is_none(), "{stats:?}");
     ensure!(value(stats.writable_layer.context("no layer")?.used_bytes)? >= WRITTEN_BYTES);
+    let usage = world.images.image_fs_info(v1::ImageFsInfoRequest {}).await?.into_inner();
+    let written = usage.container_filesystems.first().context("no file system of the containers")?;
+    ensure!(value(written.used_bytes)? >= WRITTEN_BYTES && value(written.inodes_used)? > 2, "{written:?}");
     ensure!(metrics(world, &made.id).await?.container_metrics.is_empty());
     world.stop_pod(&made.id).await?;
     let stats = pod(world, &made.id).await?;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use podwright_types::{ContainerId, SandboxId};
-use tokio::net::TcpStream;
 use tokio::sync::broadcast;
 
 use crate::config::{EngineConfig, Ports};
@@ -16,12 +15,12 @@ use crate::failpoints::FailPoints;
 use crate::filter::{ContainerFilter, ContainerStateKind, SandboxFilter, has_labels};
 use crate::ladder::Climb;
 use crate::model::{
-    ContainerConfig, ContainerSnapshot, ContainerStats, PodLimits, Resources, SandboxConfig, SandboxSnapshot,
-    SandboxStats,
+    ContainerConfig, ContainerSnapshot, ContainerStats, LayersUsage, PodLimits, Resources, SandboxConfig,
+    SandboxSnapshot, SandboxStats,
 };
 use crate::recover;
 use crate::sandbox::{self, Sandbox};
-use crate::session::{Session, StreamChoice};
+use crate::session::{PodConnection, Session, StreamChoice};
 use crate::shared::{Registry, Shared};
 use crate::stats;
 use crate::timeline::TimelineEntry;
@@ -235,6 +234,11 @@ impl Engine {
         stats::of_containers(&self.shared, self.matching_containers(filter)).await
     }
 
+    /// What all containers wrote over their images, by the counts that [`Engine::container_stats`] tells too.
+    pub async fn layers_usage(&self) -> LayersUsage {
+        stats::of_layers(&self.shared, self.matching_containers(&ContainerFilter::default())).await
+    }
+
     /// Those that fit all but the state.
     fn matching_containers(&self, filter: &ContainerFilter) -> Vec<Arc<Container>> {
         let mut candidates = match (&filter.id, &filter.sandbox) {
@@ -296,7 +300,7 @@ impl Engine {
     ///
     /// # Errors
     /// `FailedPrecondition` if the pod is not ready, `Unavailable` if nobody listens there; see [`EngineError`].
-    pub async fn port_forward(&self, id: &SandboxId, port: u16) -> Result<TcpStream, EngineError> {
+    pub async fn port_forward(&self, id: &SandboxId, port: u16) -> Result<PodConnection, EngineError> {
         self.admit("forward a port")?;
         sandbox::forward::connect(self.find_sandbox(id)?, port).await
     }

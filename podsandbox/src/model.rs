@@ -17,6 +17,6 @@ pub use security::{
     AppArmor, Capabilities, GroupsPolicy, ResolvedUser, Seccomp, SecurityConfig, SelinuxOptions, UserSpec,
 };
 pub use stats::{
-    CgroupUsage, ContainerDetails, ContainerStats, DeviceIo, FilesystemSize, HugePages, LayerUsage, LinkUsage,
-    MemoryUsage, NetworkUsage, Pressure, SandboxStats, Stall, SwapUsage, Traffic,
+    CgroupUsage, ContainerDetails, ContainerStats, DeviceIo, FilesystemSize, HugePages, LayerUsage, LayersUsage,
+    LinkUsage, MemoryUsage, NetworkUsage, Pressure, SandboxStats, Stall, SwapUsage, Traffic,
 };

@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use futures_util::future::{BoxFuture, Shared as SharedFuture};
 use podwright_types::{ContainerId, ExecId, SandboxId};
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::container::Container;
 use crate::error::EngineError;
@@ -126,6 +126,8 @@ pub(crate) struct Sandbox {
     making: OnceLock<Making>,
     /// See [`Sandbox::history`].
     history: Mutex<()>,
+    /// Told when it stops being ready.
+    unready: Notify,
     /// CPU time of its cgroup of late.
     pub(crate) rate: Rate,
 }
@@ -163,6 +165,7 @@ impl Sandbox {
             unknown,
             making: OnceLock::new(),
             history: Mutex::new(()),
+            unready: Notify::new(),
             rate: Rate::default(),
         }
     }
@@ -205,6 +208,25 @@ impl Sandbox {
 
     pub(crate) fn state(&self) -> SandboxState {
         if self.live().durable.ready { SandboxState::Ready } else { SandboxState::NotReady }
+    }
+
+    /// Ends its readiness; whether there was any. The history is held by the caller.
+    fn end_readiness(&self, live: &mut Live) -> bool {
+        let was_ready = std::mem::take(&mut live.durable.ready);
+        self.unready.notify_waiters();
+        was_ready
+    }
+
+    /// Returns when it is not ready. Cancel safe.
+    pub(crate) async fn until_not_ready(&self) {
+        loop {
+            let mut told = std::pin::pin!(self.unready.notified());
+            told.as_mut().enable();
+            if self.state() == SandboxState::NotReady {
+                return;
+            }
+            told.await;
+        }
     }
 
     pub(crate) fn snapshot(&self) -> SandboxSnapshot {

@@ -15,6 +15,7 @@ use crate::error::EngineError;
 use crate::model::ContainerState;
 use crate::ports::Shim;
 
+pub use crate::sandbox::forward::{PodConnection, PodEnd};
 pub use streams::{Input, Output};
 pub(crate) use streams::{pair_to_read, pair_to_write};
 

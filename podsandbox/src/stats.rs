@@ -3,14 +3,15 @@
 mod rate;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use podwright_types::SandboxId;
 
 use crate::container::Container;
 use crate::model::{
-    CgroupUsage, ContainerSnapshot, ContainerState, ContainerStats, MemoryUsage, NamespaceMode, SandboxState,
-    SandboxStats, SwapUsage,
+    CgroupUsage, ContainerSnapshot, ContainerState, ContainerStats, LayersUsage, MemoryUsage, NamespaceMode,
+    SandboxState, SandboxStats, SwapUsage,
 };
 use crate::ports::{ContainerReading, ContainerSubject, ReadRequest, SandboxReading, SandboxSubject};
 use crate::sandbox::Sandbox;
@@ -28,6 +29,23 @@ pub(crate) async fn of_containers(shared: &Shared, containers: Vec<Arc<Container
     let reply = shared.ports.statistics.read(request).await;
     let readings = reply.containers.into_iter();
     containers.into_iter().zip(readings).map(|((snapshot, c), reading)| container(&c, snapshot, reading)).collect()
+}
+
+/// Counts the writable layers that are due, and sums the last counts of all.
+pub(crate) async fn of_layers(shared: &Shared, containers: Vec<Arc<Container>>) -> LayersUsage {
+    let subjects = containers.iter().map(|c| ContainerSubject { cgroup: None, layer: c.layer_count.clone() });
+    let request = ReadRequest { containers: subjects.collect(), ..ReadRequest::default() };
+    shared.ports.statistics.read(request).await;
+    let nothing = LayersUsage { directory: layers_directory(shared), bytes: 0, inodes: 0 };
+    containers.iter().filter_map(|c| c.layer_count.last()).fold(nothing, |sum, layer| LayersUsage {
+        bytes: sum.bytes.saturating_add(layer.bytes),
+        inodes: sum.inodes.saturating_add(layer.inodes),
+        ..sum
+    })
+}
+
+fn layers_directory(shared: &Shared) -> PathBuf {
+    shared.config.root.join("containers")
 }
 
 /// Reads sandboxes with their containers, and with `details` those of containers.
@@ -96,7 +114,7 @@ fn container(container: &Container, snapshot: ContainerSnapshot, reading: Contai
         ContainerState::Running { started_at_nanos, .. } => Some(started_at_nanos),
         ContainerState::Created | ContainerState::Exited { .. } | ContainerState::Unknown => None,
     };
-    let layer_filesystem = container.shared().config.root.join("containers");
+    let layer_filesystem = layers_directory(container.shared());
     ContainerStats {
         cpu_nanoseconds_per_second: rate(&container.rate, reading.usage.as_ref(), began),
         usage: reading.usage,

@@ -1,12 +1,8 @@
-//! What the CRI front end asks of the daemon: facts of the node, the network, usage of writable layers.
+//! What the CRI front end asks of the daemon: facts of the node, the network.
 
 pub(crate) mod apparmor;
 pub(crate) mod features;
 pub(crate) mod selinux;
-mod usage;
-
-use std::path::PathBuf;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use podwright_cni::Networks;
@@ -15,13 +11,11 @@ use serde_json::Value;
 
 use crate::config::Config;
 use crate::ports::whole_text;
-use usage::WritableUsage;
 
 /// The node, as this daemon sees it.
 pub(crate) struct Node {
     info: NodeInfo,
     networks: Networks,
-    usage: Arc<WritableUsage>,
 }
 
 impl Node {
@@ -34,7 +28,7 @@ impl Node {
             user_namespaces,
             config: serde_json::to_value(config).unwrap_or(Value::Null),
         };
-        Self { info, networks, usage: Arc::new(WritableUsage::new(config.root.join("containers"))) }
+        Self { info, networks }
     }
 }
 
@@ -52,9 +46,5 @@ impl Host for Node {
         let info = self.networks.info();
         let last_load_status = info.problem.clone().unwrap_or_else(|| "OK".to_owned());
         NetworkReport { config: serde_json::to_value(&info).unwrap_or(Value::Null), last_load_status }
-    }
-
-    async fn container_fs_usage(&self) -> std::io::Result<(PathBuf, u64, u64)> {
-        self.usage.clone().read().await
     }
 }

@@ -60,10 +60,10 @@ pub(super) async fn remove(cri: &Cri, request: v1::RemoveImageRequest) -> Result
 /// Usage of images and of writable layers.
 pub(super) async fn fs_info(cri: &Cri) -> Result<v1::ImageFsInfoResponse, Status> {
     let images = cri.images.fs_info();
-    let (path, bytes, inodes) = cri.host.container_fs_usage().await.map_err(|e| status::no_usage(&e))?;
+    let written = cri.engine.layers_usage().await;
     Ok(v1::ImageFsInfoResponse {
         image_filesystems: vec![usage(&images.path, images.used_bytes, images.inodes_used)],
-        container_filesystems: vec![usage(&path, bytes, inodes)],
+        container_filesystems: vec![usage(&written.directory, written.bytes, written.inodes)],
     })
 }
 

@@ -22,6 +22,9 @@ const PORT: &str = "port";
 const REQUEST_ID: &str = "requestid";
 /// Longest request id. Known clients count.
 const MAX_REQUEST_ID_BYTES: usize = 64;
+/// Halves at which those that the client gave up are looked for. No more than [`MAX_FORWARD_STREAMS`] are not given up, so a look
+/// finds many.
+const MANY_HALVES: usize = 2 * MAX_FORWARD_STREAMS;
 
 /// What a stream of a pair is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +74,13 @@ struct Half {
     since: Instant,
 }
 
+impl Half {
+    /// The client gave up what there is of it.
+    fn is_given_up(&self) -> bool {
+        self.data.iter().chain(&self.error).all(|stream| stream.ended.is_cancelled())
+    }
+}
+
 /// Serves a connection to its end.
 pub(super) async fn serve(
     engine: &Engine,
@@ -90,13 +100,14 @@ pub(super) async fn serve(
             biased;
             () = ended.cancelled() => return,
             () = ends.in_order.cancelled() => break,
+            // Before new ones: a client that opens and gives up without a pause must not pile up what has ended.
+            Some(_) = forwards.join_next() => {}
             opened = connection.next() => {
                 let Some(opened) = opened else { return };
                 if let Some((port, data, error)) = paired(&mut halves, opened) {
                     forwards.spawn(forward(engine.clone(), sandbox.clone(), port, data, error));
                 }
             }
-            Some(_) = forwards.join_next() => {}
             _ = sweep.tick() => halves.retain(|_, half| half.since.elapsed() < OPEN_TIMEOUT),
         }
     }
@@ -113,6 +124,9 @@ fn wanted(ports: Vec<u16>) -> Accept {
 fn paired(halves: &mut HashMap<(u16, String), Half>, opened: Opened) -> Option<(u16, Stream, Stream)> {
     let label = Label::of(&opened.headers)?;
     let key = label.key(opened.id);
+    if halves.len() >= MANY_HALVES {
+        halves.retain(|_, half| !half.is_given_up());
+    }
     let half = halves.entry(key.clone()).or_insert_with(|| Half { data: None, error: None, since: Instant::now() });
     let place = match label.kind {
         Kind::Data => &mut half.data,
@@ -132,9 +146,13 @@ fn paired(halves: &mut HashMap<(u16, String), Half>, opened: Opened) -> Option<(
 async fn forward(engine: Engine, sandbox: SandboxId, port: u16, mut data: Stream, mut error: Stream) {
     let ended = data.ended.clone();
     let carried = async {
-        let mut pod = engine.port_forward(&sandbox, port).await.map_err(|error| error.to_string())?;
-        // A connection that breaks looks to the client as it does to one in the pod: it is over.
-        let _ = copy_bidirectional_with_sizes(&mut data.io, &mut pod, PIECE_BYTES, PIECE_BYTES).await;
+        let mut to = engine.port_forward(&sandbox, port).await.map_err(|error| error.to_string())?;
+        // A connection that breaks looks to the client as it does to one in the pod: it is over. That of a pod which ended is
+        // over whatever the client does: its socket would keep the pod's network namespace.
+        tokio::select! {
+            _ = copy_bidirectional_with_sizes(&mut data.io, &mut to.stream, PIECE_BYTES, PIECE_BYTES) => (),
+            () = to.pod.ended() => (),
+        }
         Ok(())
     };
     let carried = tokio::select! {
@@ -175,6 +193,20 @@ mod tests {
         ] {
             assert_eq!(label(bad), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn halves_that_are_given_up_do_not_pile_up() {
+        let mut halves = HashMap::new();
+        for id in 0..u32::try_from(4 * MANY_HALVES).unwrap() {
+            let headers = [("streamtype", "error"), ("port", "80"), ("requestid", &id.to_string())];
+            let headers = headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+            let ended = tokio_util::sync::CancellationToken::new();
+            let stream = Stream { io: tokio::io::duplex(1).0, ended: ended.clone() };
+            assert!(paired(&mut halves, Opened { id: 2 * id + 1, headers, stream }).is_none());
+            ended.cancel();
+        }
+        assert!(halves.len() <= MANY_HALVES, "{}", halves.len());
     }
 
     #[test]

@@ -20,7 +20,6 @@ use tonic::transport::{Channel, Endpoint, Server};
 
 pub(crate) struct FakeHost {
     info: NodeInfo,
-    root: PathBuf,
     cidrs: Mutex<Vec<String>>,
 }
 
@@ -43,10 +42,6 @@ impl Host for FakeHost {
 
     fn network_report(&self) -> NetworkReport {
         NetworkReport { last_load_status: "OK".into(), ..Default::default() }
-    }
-
-    async fn container_fs_usage(&self) -> std::io::Result<(PathBuf, u64, u64)> {
-        Ok((self.root.clone(), 0, 0))
     }
 }
 
@@ -93,7 +88,7 @@ impl Front {
             user_namespaces: true,
             config: serde_json::Value::Null,
         };
-        let host = Arc::new(FakeHost { info, root: root.clone(), cidrs: Mutex::default() });
+        let host = Arc::new(FakeHost { info, cidrs: Mutex::default() });
         let (streaming, streams) = Streaming::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let streams = tokio::spawn(streams.serve(engine.clone(), CancellationToken::new()));
         let cri = Cri::new(engine, images.await.unwrap(), host.clone(), streaming);

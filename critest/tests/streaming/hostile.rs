@@ -243,6 +243,28 @@ fn root_a_client_that_reads_nothing_holds_up_nobody_else() {
     });
 }
 
+#[test]
+fn root_a_forwarded_connection_ends_with_its_pod() {
+    with_world(async |world| {
+        let pod = world.run_pod_named("forwarded").await?;
+        let image = world.image.clone();
+        let serve = "mkdir -p /www; httpd -p 80 -h /www && echo up; sleep 1000";
+        world.run(&pod, &shell("main", &image, serve)).await?;
+        world.wait_for_log(&pod, "main", "up").await?;
+        let url = forward_url(world, &pod.id).await?;
+        let mut raw = Raw::spdy(&world.daemon, &url, "portforward.k8s.io")?;
+        for (stream, kind) in [(1, "error"), (3, "data")] {
+            raw.open(stream, &[("streamtype", kind), ("port", "80"), ("requestid", "0")])?;
+        }
+        raw.data(3, false, b"GET / HTTP/1.0\r\n\r\n")?;
+        while raw.frame()?.0 != 3 {}
+        // The client keeps its half open. That must not keep a socket in the pod's namespace, and so the namespace.
+        world.remove_pod(&pod.id).await?;
+        ensure!(raw.read_stream(1)? == b"", "the end is no error of the connection");
+        Ok(())
+    });
+}
+
 /// Breaks attaches off, at every stage of their life.
 async fn abort_attaches(world: &mut World, count: usize) -> Result<()> {
     let pod = world.run_pod_named("aborted").await?;

@@ -86,6 +86,17 @@ pub struct LayerUsage {
     pub inodes: u64,
 }
 
+/// What all containers wrote over their images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayersUsage {
+    /// The directory that holds it.
+    pub directory: PathBuf,
+    /// Bytes on the disk; of containers that were never counted none.
+    pub bytes: u64,
+    /// Files, directories and others.
+    pub inodes: u64,
+}
+
 /// Traffic of a network namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NetworkUsage {

@@ -136,7 +136,7 @@ impl Sandbox {
         if live.goal() != Goal::Removed {
             live.durable.progress.goal = goal;
         }
-        let tell = std::mem::take(&mut live.durable.ready) && live.announced;
+        let tell = self.end_readiness(&mut live) && live.announced;
         drop(live);
         if tell {
             self.emit(Change::Stopped);

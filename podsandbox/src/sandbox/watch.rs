@@ -114,7 +114,7 @@ impl Sandbox {
     fn no_longer_ready(self: &Arc<Self>, why: String) {
         let _history = self.history();
         let mut live = self.live();
-        let (was_ready, announced) = (std::mem::take(&mut live.durable.ready), live.announced);
+        let (was_ready, announced) = (self.end_readiness(&mut live), live.announced);
         if was_ready {
             live.durable.message = why;
         }

@@ -150,11 +150,18 @@ fn a_port_of_a_pod_is_reached_or_refused() {
     daemon.run(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        drop(daemon.engine.port_forward(&pod, port).await.unwrap());
+        let connection = daemon.engine.port_forward(&pod, port).await.unwrap();
         drop(listener);
         let refused = daemon.engine.port_forward(&pod, port).await;
         assert!(matches!(refused, Err(EngineError::Unavailable(_))), "{refused:?}");
+        let mut ended = std::pin::pin!(connection.pod.ended());
+        tokio::select! {
+            biased;
+            () = &mut ended => panic!("the pod is ready"),
+            () = std::future::ready(()) => (),
+        }
         daemon.engine.stop_sandbox(&pod).await.unwrap();
+        ended.await;
         let stopped = daemon.engine.port_forward(&pod, port).await;
         assert!(matches!(stopped, Err(EngineError::FailedPrecondition(_))), "{stopped:?}");
     });

@@ -30,6 +30,22 @@ fn containers_that_run_have_usage_and_all_have_their_layer() {
 }
 
 #[test]
+fn what_all_containers_wrote_is_the_sum_of_their_layers() {
+    let node = Node::new();
+    let daemon = node.start();
+    let nothing = daemon.run(daemon.engine.layers_usage());
+    assert!(nothing.directory.ends_with("root/containers") && (nothing.bytes, nothing.inodes) == (0, 0), "{nothing:?}");
+    let pod = daemon.sandbox("a");
+    daemon.running(&pod, "runs", "sleep");
+    let ended = daemon.running(&pod, "ends", "true");
+    daemon.ended(&ended);
+    let usage = daemon.run(daemon.engine.layers_usage());
+    assert_eq!((usage.bytes, usage.inodes), (2 * 4096, 2));
+    daemon.run(daemon.engine.remove_container(&ended)).unwrap();
+    assert_eq!(daemon.run(daemon.engine.layers_usage()).bytes, 4096);
+}
+
+#[test]
 fn a_pod_is_the_sum_of_its_containers_or_its_own_cgroup() {
     let node = Node::new();
     let daemon = node.start();

@@ -202,7 +202,7 @@ mod tests {
             let headers = [("streamtype", "error"), ("port", "80"), ("requestid", &id.to_string())];
             let headers = headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
             let ended = tokio_util::sync::CancellationToken::new();
-            let stream = Stream { io: tokio::io::duplex(1).0, ended: ended.clone() };
+            let stream = Stream { io: tokio::io::duplex(1).0, ended: ended.clone(), placed: ended.clone() };
             assert!(paired(&mut halves, Opened { id: 2 * id + 1, headers, stream }).is_none());
             ended.cancel();
         }

@@ -5,7 +5,7 @@
 
 use podwright_podsandbox::session::{Input, Output, Session, SessionControl};
 use podwright_podsandbox::{Engine, EngineError};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader, copy_buf};
+use tokio::io::{AsyncWriteExt as _, BufReader, copy_buf};
 use tokio_util::sync::CancellationToken;
 
 use super::asked::Asked;
@@ -147,12 +147,8 @@ async fn give(from: Option<Output>, to: Option<Stream>) {
     let Some(from) = from else { return };
     let mut from = BufReader::with_capacity(PIECE_BYTES, from);
     if let Some(mut to) = to {
-        copied(&mut from, &mut to.io).await;
+        let _ = copy_buf(&mut from, &mut to.io).await;
+        to.finish().await;
     }
     let _ = copy_buf(&mut from, &mut tokio::io::sink()).await;
-}
-
-async fn copied(from: &mut BufReader<impl AsyncRead + Unpin>, to: &mut (impl AsyncWrite + Unpin)) {
-    let _ = copy_buf(from, to).await;
-    let _ = to.shutdown().await;
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::connection::{Accept, Opened};
 use super::control::Answer;
@@ -93,14 +94,20 @@ impl Reader {
         let Some((window, ended)) = self.shared.add(stream, to_user) else {
             return self.refuse(stream, Reset::Refused);
         };
-        let opened = Opened { id: stream, headers, stream: Stream { io: users, ended: ended.clone() } };
+        let placed = CancellationToken::new();
+        let user = Stream { io: users, ended: ended.clone(), placed: placed.clone() };
+        let opened = Opened { id: stream, headers, stream: user };
         if self.opened.try_send(opened).is_err() {
             self.shared.reset(stream);
             return self.refuse(stream, Reset::Refused);
         }
         // Known clients drop data that comes before the reply.
         self.shared.control.push(Answer::Reply(stream))?;
-        self.shared.pumps.spawn(pump(Arc::clone(&self.shared), stream, from_user, window, ended, self.pieces.clone()));
+        let pump = pump(Arc::clone(&self.shared), stream, from_user, window, ended, self.pieces.clone());
+        self.shared.pumps.spawn(async move {
+            let _tells = placed.drop_guard();
+            pump.await;
+        });
         if fin { self.data(stream, &Bytes::new(), true).await } else { Ok(()) }
     }
 

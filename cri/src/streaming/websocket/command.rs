@@ -107,7 +107,7 @@ struct Plumbing<'a> {
 impl Plumbing<'_> {
     fn stream(&self) -> (Stream, DuplexStream) {
         let (users, ours) = tokio::io::duplex(STREAM_BUFFER_BYTES);
-        (Stream { io: users, ended: self.gone.child_token() }, ours)
+        (Stream { io: users, ended: self.gone.child_token(), placed: CancellationToken::new() }, ours)
     }
 
     /// A channel from the client.
@@ -119,8 +119,9 @@ impl Plumbing<'_> {
     fn outlet(&mut self, wanted: bool, number: u8) -> Option<Stream> {
         let (stream, ours) = wanted.then(|| self.stream())?;
         let pump = pump(number, self.encoding, ours, self.queue.clone());
-        let gone = self.gone.clone();
+        let (gone, placed) = (self.gone.clone(), stream.placed.clone());
         self.pumps.spawn(async move {
+            let _tells = placed.drop_guard();
             tokio::select! {
                 () = gone.cancelled() => (),
                 () = pump => (),

@@ -15,7 +15,12 @@ struct Client {
 }
 
 fn pair(max_streams: usize) -> (Connection, Client) {
-    let (server, io) = tokio::io::duplex(1 << 20);
+    pair_over(1 << 20, max_streams)
+}
+
+/// With so many bytes on the way.
+fn pair_over(bytes: usize, max_streams: usize) -> (Connection, Client) {
+    let (server, io) = tokio::io::duplex(bytes);
     let wanted: Accept = Box::new(|headers| headers.get("streamtype") != Some("unwanted"));
     let connection = Connection::start(server, max_streams, wanted, &CancellationToken::new());
     (connection, Client { io, sender: Sender::new(), decoder: Decoder::default(), input: BytesMut::new() })
@@ -232,4 +237,32 @@ async fn our_own_pings_are_no_movement() {
     client.send(&control(6, 0, &1_u32.to_be_bytes())).await;
     assert_eq!(client.next().await, Some(Frame::Ping(1)));
     assert!(connection.shared.has_moved(), "the client wants to go on");
+}
+
+#[tokio::test]
+async fn what_is_sent_after_a_finished_stream_comes_after_it() {
+    let (mut connection, mut client) = pair_over(1024, 4);
+    for (id, kind) in [(1, "stdout"), (3, "error")] {
+        client.open(id, kind).await;
+        assert_eq!(client.next().await, Some(Frame::SynReply(id)));
+    }
+    let mut stdout = connection.next().await.unwrap().stream;
+    let mut error = connection.next().await.unwrap().stream;
+    // The client reads nothing until all room between is full.
+    while tokio::time::timeout(Duration::from_millis(50), stdout.io.write_all(&[0; 1024])).await.is_ok() {}
+    tokio::spawn(async move {
+        stdout.finish().await;
+        error.io.write_all(b"over").await.unwrap();
+        error.finish().await;
+    });
+    let mut ended = false;
+    loop {
+        match client.next().await.unwrap() {
+            Frame::Data { stream: 1, fin, .. } => ended |= fin,
+            Frame::Data { stream: 3, .. } => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(ended, "the error stream overtook the output");
+    drop(connection);
 }

@@ -12,12 +12,12 @@ use crate::process::{self, step};
 use crate::workspace::Workspace;
 use crate::{check, setup, vm};
 
-/// Specs of critest that `cargo xtask test --guest` runs in the guest; all of them take half an hour there.
-const GUEST_SPECS: &[&str] =
-    &["AppArmor", "runtime should support basic operations on container", "runtime should support portforward"];
+/// What runs in the guest: the unit's restart, stop and upgrade, then all of critest.
+const GUEST_TESTS: &[&str] = &["systemd", "critest"];
 
-/// Time limit of that guest, from its boot to its end.
-const GUEST_LIMIT_SECONDS: u64 = 660;
+/// Time for the guest, from the first package that is fetched for it to its end. Two idle cores need about seven minutes; what a slower
+/// machine does not reach is named as not run.
+const GUEST_SECONDS: u64 = 720;
 
 /// Tests that passed, failed and were left out.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -102,9 +102,9 @@ fn run_tests(workspace: &Workspace, filter: Option<&str>, guest: bool, summary: 
         let outcome = whole_critest(workspace, summary);
         summary.note(failed, "critest", outcome);
     }
-    if guest {
+    if guest && filter.is_none() {
         let failed = summary.failed;
-        let outcome = short_guest(workspace, summary);
+        let outcome = guest_in_time(workspace, summary);
         summary.note(failed, "the guest", outcome);
     }
     ensure!(summary.failed == 0, "something failed; see above");
@@ -118,11 +118,10 @@ fn whole_critest(workspace: &Workspace, summary: &mut Summary) -> Result<()> {
     watched(&mut command, |line| summary.add_ginkgo(line))
 }
 
-/// What fits into some minutes of emulation: the daemon as a unit of systemd, on cgroup v2.
-fn short_guest(workspace: &Workspace, summary: &mut Summary) -> Result<()> {
+/// As much as fits into its time of the daemon as a unit of systemd, on cgroup v2, with AppArmor.
+fn guest_in_time(workspace: &Workspace, summary: &mut Summary) -> Result<()> {
     setup::for_guests()?;
-    let focus: Vec<&str> = GUEST_SPECS.iter().flat_map(|spec| ["-ginkgo.focus", *spec]).collect();
-    let options = vm::Options::of(&["systemd", "critest"], &focus, GUEST_LIMIT_SECONDS);
+    let options = vm::Options::within(GUEST_TESTS, GUEST_SECONDS);
     vm::test_seeing(workspace, &options, |line| {
         summary.add(line);
         summary.add_ginkgo(line);

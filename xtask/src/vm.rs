@@ -9,7 +9,7 @@ mod payload;
 mod qemu;
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
@@ -32,6 +32,9 @@ const CRITEST: &str = "critest";
 const LIMIT_SECONDS: u64 = 900;
 const CRITEST_LIMIT_SECONDS: u64 = 5400;
 
+/// A guest that has to end at some moment and has not so long after it hangs: it looks at the clock itself.
+const LATE_SECONDS: u64 = 300;
+
 /// What runs in which guest.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -49,22 +52,25 @@ pub(crate) struct Options {
     /// Time limit of the guest; default: 900 s, or 5400 s with critest.
     #[arg(long)]
     limit_seconds: Option<u64>,
+    /// Time for everything, the making of the guest included; what can not be run in it is named, and is no failure.
+    #[arg(long, conflicts_with = "limit_seconds")]
+    budget_seconds: Option<u64>,
     /// Arguments of critest.
     #[arg(last = true)]
     arguments: Vec<String>,
 }
 
 impl Options {
-    /// A run of some tests in the default guest.
-    pub(crate) fn of(tests: &[&str], arguments: &[&str], limit_seconds: u64) -> Self {
-        let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+    /// As much as there is time for of some tests in the default guest.
+    pub(crate) fn within(tests: &[&str], budget_seconds: u64) -> Self {
         Self {
-            tests: owned(tests),
+            tests: tests.iter().map(|&test| test.to_owned()).collect(),
             suite: Suite::Trixie,
             driver: Driver::Systemd,
             lsm: Lsm::Apparmor,
-            limit_seconds: Some(limit_seconds),
-            arguments: owned(arguments),
+            limit_seconds: None,
+            budget_seconds: Some(budget_seconds),
+            arguments: Vec::new(),
         }
     }
 
@@ -92,9 +98,11 @@ pub(crate) fn test(workspace: &Workspace, options: &Options) -> Result<()> {
 /// # Errors
 /// See [`test()`].
 pub(crate) fn test_seeing(workspace: &Workspace, options: &Options, see: impl FnMut(&str)) -> Result<()> {
+    let until = options.budget_seconds.map(|seconds| SystemTime::now() + Duration::from_secs(seconds));
     build::run(workspace, Profile::Dev)?;
     let chosen = options.chosen();
-    let mut payload = Payload::new(workspace, &Profile::Dev.output(workspace), options.driver)?;
+    let (driver, lsm) = (options.driver, options.lsm);
+    let mut payload = Payload::new(workspace, &Profile::Dev.output(workspace), driver, lsm, until)?;
     for test in &chosen {
         match test.as_str() {
             CRITEST => payload.add_critest(workspace, &options.arguments, options.limit_seconds())?,
@@ -102,9 +110,9 @@ pub(crate) fn test_seeing(workspace: &Workspace, options: &Options, see: impl Fn
         }
     }
     let payload = payload.finish()?;
-    let (suite, driver) = (options.suite, options.driver);
+    let suite = options.suite;
     step(&format!("running {} in a {suite:?} guest on cgroup v2 with the {driver:?} driver", chosen.join(", ")));
-    run(&workspace.target, options, payload.path(), see)
+    run(&workspace.target, options, until, payload.path(), see)
 }
 
 /// Boots a guest and runs `<payload>/run` in it, with the payload mounted read-only on `/payload`.
@@ -113,7 +121,13 @@ pub(crate) fn test_seeing(workspace: &Workspace, options: &Options, see: impl Fn
 ///
 /// # Errors
 /// The guest could not be made, did not come to its end within its limit, or the script failed.
-fn run(target: &Path, options: &Options, payload: &Path, see: impl FnMut(&str)) -> Result<()> {
+fn run(
+    target: &Path,
+    options: &Options,
+    until: Option<SystemTime>,
+    payload: &Path,
+    see: impl FnMut(&str),
+) -> Result<()> {
     let suite = options.suite;
     let root = timed("the root image", || image::ensure(target, suite, options.lsm))
         .with_context(|| format!("making the root image of {suite:?}"))?;
@@ -121,7 +135,10 @@ fn run(target: &Path, options: &Options, payload: &Path, see: impl FnMut(&str)) 
     let disk = timed("the payload's disk", || image::pack(payload))
         .with_context(|| format!("packing {} into a disk", payload.display()))?;
     let kernel_arguments = options.lsm.kernel_arguments();
-    match qemu::boot(&emulator, &root, kernel_arguments, disk.path(), options.limit_seconds(), see)? {
+    let limit_seconds = until.map_or(options.limit_seconds(), |until| {
+        until.duration_since(SystemTime::now()).unwrap_or_default().as_secs() + LATE_SECONDS
+    });
+    match qemu::boot(&emulator, &root, kernel_arguments, disk.path(), limit_seconds, see)? {
         0 => Ok(()),
         code => bail!("the payload in the {suite:?} guest ended with exit code {code}; its output is above"),
     }

@@ -72,6 +72,11 @@ const PACKAGES: &str = "systemd,systemd-sysv,dbus,udev,mount,kmod,initramfs-tool
 /// Beside those, where SELinux is on.
 const SELINUX_PACKAGES: &str = "selinux-policy-default,policycoreutils,selinux-utils";
 
+/// The domain that the daemon runs in, and those of the tests and the programs that they call: what the distribution's policy would have
+/// to know of Podwright is not tried here, only that containers are confined.
+const DAEMONS_ARE_PERMISSIVE: &str = "(typepermissive crio_t)\n(typepermissive initrc_t)\n(typepermissive mount_t)\n\
+                                       (typepermissive ifconfig_t)\n(typepermissive iptables_t)\n";
+
 const PAYLOAD_UNIT: &str = "[Unit]
 Description=Podwright payload
 After=multi-user.target
@@ -133,6 +138,8 @@ fn configure(root: &Path) -> Result<()> {
 /// SELinux on and enforcing, and every file with its label, so that the guest does not spend minutes on that at its first boot.
 fn label(root: &Path) -> Result<()> {
     fs::write(root.join("etc/selinux/config"), "SELINUX=enforcing\nSELINUXTYPE=default\n")?;
+    fs::write(root.join("tmp/podwright.cil"), DAEMONS_ARE_PERMISSIVE)?;
+    sh(Command::new("chroot").arg(root).args(["semodule", "--noreload", "-i", "/tmp/podwright.cil"]))?;
     let contexts = "/etc/selinux/default/contexts/files/file_contexts";
     sh(Command::new("chroot").arg(root).args(["setfiles", "-F", contexts, "/"]))
 }

@@ -17,6 +17,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
+use report::AtLimit;
+
 /// Runs critest against podwrightd.
 #[derive(Parser)]
 struct Arguments {
@@ -53,6 +55,9 @@ struct Arguments {
     /// Time limit of all specs together.
     #[arg(long, default_value_t = 1800)]
     limit_seconds: u64,
+    /// Specs that the limit does not let run count as not run, not as failed.
+    #[arg(long)]
+    leave_at_limit: bool,
     /// Arguments of critest.
     #[arg(last = true)]
     arguments: Vec<String>,
@@ -76,14 +81,21 @@ async fn judge(arguments: &Arguments) -> Result<bool> {
     let mut stage = stage::Stage::set(arguments).await?;
     let outcome = run::critest(arguments, &stage, &skips)?;
     let left = stage.leave().await;
-    let mut faults = outcome.report.faults(&skips, outcome.chosen);
-    faults.extend(outcome.ended_badly);
+    let at_limit = if arguments.leave_at_limit { AtLimit::Leave } else { AtLimit::Fail };
+    let mut faults = outcome.report.faults(&skips, outcome.chosen, at_limit);
+    // It ends badly at its limit, too.
+    faults.extend(outcome.ended_badly.filter(|_| !outcome.report.is_cut(at_limit)));
     faults.extend(left.err().map(|error| format!("{error:#}")));
-    outcome.report.print(&skips);
+    outcome.report.print(&skips, outcome.chosen, at_limit);
     for fault in &faults {
         println!("fault: {fault}");
     }
     println!("everything that critest printed: {}", arguments.output.join(run::LOG).display());
-    println!("{}", outcome.closing_line);
+    if outcome.report.is_cut(at_limit) {
+        println!("the limit of {} s was reached; what was not run is named above", arguments.limit_seconds);
+        println!("{}", outcome.report.counts());
+    } else {
+        println!("{}", outcome.closing_line);
+    }
     Ok(faults.is_empty())
 }

@@ -7,6 +7,12 @@ use serde::Deserialize;
 
 use crate::skips::Skips;
 
+/// How ginkgo says that the time limit of all specs together has passed: of the spec that it met, and of the suite.
+const CUT_SPEC: &str = "A suite timeout occurred";
+const CUT_SUITE: &str = "Suite Timeout";
+/// A spec that had run for so long when the limit met it hangs; no slow machine explains that.
+const LONGEST_SPEC_SECONDS: u64 = 300;
+
 /// Lines of a failed spec's own output that are shown.
 const SHOWN_LINES: usize = 12;
 
@@ -15,6 +21,8 @@ const SHOWN_LINES: usize = 12;
 struct Suite {
     #[serde(default)]
     spec_reports: Option<Vec<Node>>,
+    #[serde(default)]
+    special_suite_failure_reasons: Option<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -32,6 +40,9 @@ struct Node {
     failure: Failure,
     #[serde(default)]
     captured_ginkgo_writer_output: String,
+    /// In nanoseconds.
+    #[serde(default)]
+    run_time: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -60,6 +71,10 @@ enum End {
     Skipped(String),
     /// By the choice of specs.
     NotChosen,
+    /// By the time limit, after this long.
+    Cut {
+        seconds: u64,
+    },
     Failed(String),
 }
 
@@ -80,10 +95,20 @@ pub(crate) enum Chosen {
     Some,
 }
 
+/// What the time limit of all specs together means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AtLimit {
+    /// That something is wrong.
+    Fail,
+    /// That the rest is not run: the machine is slow, or the limit short.
+    Leave,
+}
+
 /// All specs of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     specs: Vec<Spec>,
+    out_of_time: bool,
 }
 
 impl Report {
@@ -96,15 +121,23 @@ impl Report {
 
     fn parse(text: &str) -> Result<Self> {
         let suites: Vec<Suite> = serde_json::from_str(text).context("ginkgo's report is not as expected")?;
+        let reasons = |suite: &Suite| suite.special_suite_failure_reasons.clone().unwrap_or_default();
+        let out_of_time = suites.iter().flat_map(reasons).any(|reason| reason.contains(CUT_SUITE));
         let nodes = suites.into_iter().flat_map(|suite| suite.spec_reports.unwrap_or_default());
         let specs: Vec<Spec> = nodes.filter_map(Node::spec).collect();
         ensure!(!specs.is_empty(), "ginkgo's report names no spec");
-        Ok(Self { specs })
+        Ok(Self { specs, out_of_time })
+    }
+
+    /// Whether the time limit of all specs together ended the run, and may.
+    pub(crate) fn is_cut(&self, at_limit: AtLimit) -> bool {
+        self.out_of_time && at_limit == AtLimit::Leave
     }
 
     /// What must not be: failures, skips that are not allowed, a run of nothing.
-    pub(crate) fn faults(&self, skips: &Skips, chosen: Chosen) -> Vec<String> {
-        let mut faults: Vec<String> = self.specs.iter().filter_map(|spec| spec.fault(skips, chosen)).collect();
+    pub(crate) fn faults(&self, skips: &Skips, chosen: Chosen, at_limit: AtLimit) -> Vec<String> {
+        let cut = self.is_cut(at_limit);
+        let mut faults: Vec<String> = self.specs.iter().filter_map(|spec| spec.fault(skips, chosen, cut)).collect();
         if !self.specs.iter().any(|spec| spec.end == End::Passed) {
             faults.push("no spec passed".into());
         }
@@ -119,12 +152,12 @@ impl Report {
             "{}! -- {} Passed | {failed} Failed | 0 Pending | {} Skipped",
             if failed == 0 { "SUCCESS" } else { "FAIL" },
             count(|end| *end == End::Passed),
-            count(|end| matches!(end, End::Skipped(_) | End::NotChosen)),
+            count(|end| matches!(end, End::Skipped(_) | End::NotChosen | End::Cut { .. })),
         )
     }
 
-    /// Lists failures with their output, and skips with their reasons.
-    pub(crate) fn print(&self, skips: &Skips) {
+    /// Lists failures with their output, skips with their reasons, and what was not reached.
+    pub(crate) fn print(&self, skips: &Skips, chosen: Chosen, at_limit: AtLimit) {
         for spec in &self.specs {
             match &spec.end {
                 End::Failed(message) => {
@@ -137,7 +170,12 @@ impl Report {
                 End::NotChosen => {
                     if let Some(why) = skips.leaves_out(&spec.name) {
                         println!("left out: {}\n    {why}", spec.name);
+                    } else if self.is_cut(at_limit) && chosen == Chosen::All {
+                        println!("not run, for want of time: {}", spec.name);
                     }
+                }
+                End::Cut { seconds } => {
+                    println!("not run to its end, for want of time, after {seconds} s: {}", spec.name)
                 }
                 End::Passed => {}
             }
@@ -163,6 +201,7 @@ impl Node {
             "passed" => End::Passed,
             "skipped" if self.failure.message.is_empty() => End::NotChosen,
             "skipped" => End::Skipped(self.failure.message),
+            "timedout" if self.failure.message == CUT_SPEC => End::Cut { seconds: self.run_time / 1_000_000_000 },
             "pending" => End::Skipped("pending".into()),
             _ => End::Failed(at),
         };
@@ -171,12 +210,15 @@ impl Node {
 }
 
 impl Spec {
-    fn fault(&self, skips: &Skips, chosen: Chosen) -> Option<String> {
+    fn fault(&self, skips: &Skips, chosen: Chosen, cut: bool) -> Option<String> {
         match &self.end {
             End::Passed => None,
             End::Failed(_) => Some(format!("failed: {}", self.name)),
             End::Skipped(reason) if skips.allows(&self.name, reason).is_some() => None,
             End::Skipped(_) => Some(format!("skipped, and skips.toml does not allow it: {}", self.name)),
+            End::NotChosen if cut => None,
+            End::Cut { seconds } if cut && *seconds < LONGEST_SPEC_SECONDS => None,
+            End::Cut { seconds } => Some(format!("it ran for {seconds} s and was ended: {}", self.name)),
             End::NotChosen if chosen == Chosen::Some || skips.leaves_out(&self.name).is_some() => None,
             End::NotChosen => Some(format!("not run, and skips.toml does not name it: {}", self.name)),
         }

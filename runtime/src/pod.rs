@@ -100,7 +100,7 @@ pub fn pid_namespace_of(pid: Pid) -> Result<OwnedFd, Error> {
 }
 
 /// Starts the init of a new pid namespace: it reaps what is left to it, and ends on SIGTERM or SIGKILL. It sees an empty root,
-/// has no capabilities and no descriptors. `Started` is told when it is ready.
+/// has no capabilities and no descriptors. `mount_label` is the SELinux label of that root. `Started` is told when it is ready.
 ///
 /// # Errors
 /// If the clone fails.
@@ -108,15 +108,17 @@ pub fn spawn_pause(
     namespaces: &PodNamespaces,
     cgroup: CgroupEntry<'_>,
     oom_score_adj: Option<i32>,
+    mount_label: Option<&str>,
 ) -> Result<Starting, Error> {
     let pid = if namespaces.user.is_some() { PidNamespace::Host } else { PidNamespace::New };
-    start(&pid, cgroup, |socket| pause(namespaces, cgroup, oom_score_adj, socket))
+    start(&pid, cgroup, |socket| pause(namespaces, cgroup, oom_score_adj, mount_label, socket))
 }
 
 fn pause(
     namespaces: &PodNamespaces,
     cgroup: CgroupEntry<'_>,
     oom_score_adj: Option<i32>,
+    mount_label: Option<&str>,
     socket: &OwnedFd,
 ) -> Result<(), Failure> {
     let what = || "the pause process";
@@ -135,7 +137,7 @@ fn pause(
         users::enter(user, true, socket)?;
     }
     rustix::thread::set_name(c"pause").step("name", what)?;
-    enter_empty_root()?;
+    enter_empty_root(mount_label)?;
     // The kernel reaps for who ignores SIGCHLD.
     ignore_signal(Signal::SIGCHLD).step("ignore SIGCHLD of", what)?;
     let signals =
@@ -152,8 +154,10 @@ fn wait_for(signals: &SigSet) {
 }
 
 /// Containers of the pod can see this process; through it they must see nothing.
-fn enter_empty_root() -> Result<(), Failure> {
+fn enter_empty_root(label: Option<&str>) -> Result<(), Failure> {
     unshare(UnshareFlags::NEWNS).step("make", || "a mount namespace")?;
     pivot::make_private()?;
-    pivot::enter(&new_file_system("tmpfs", "tmpfs", &["size=4k".to_owned(), "mode=555".to_owned(), "ro".to_owned()])?)
+    let mut options = vec!["size=4k".to_owned(), "mode=555".to_owned(), "ro".to_owned()];
+    options.extend(label.map(|label| format!("context={label}")));
+    pivot::enter(&new_file_system("tmpfs", "tmpfs", &options)?)
 }

@@ -172,12 +172,16 @@ impl Server {
             .map_err(|error| convert::error_failure(FailureKind::Setup, step, "the pod", &error))?;
         self.pod.shm = request.shm.map(|shm| make_shared_memory(shm, root, label.as_deref())).transpose()?;
         if request.pid {
-            self.begin_pause(&request.pause_cgroup.unwrap_or_default())?;
+            self.begin_pause(&request.pause_cgroup.unwrap_or_default(), label.as_deref())?;
         }
         Ok(())
     }
 
-    fn begin_pause(&mut self, placement: &podwright_shim_api::CgroupPlacement) -> Result<(), Failure> {
+    fn begin_pause(
+        &mut self,
+        placement: &podwright_shim_api::CgroupPlacement,
+        label: Option<&str>,
+    ) -> Result<(), Failure> {
         let object = "the pause process";
         let failed = |error| cgroup_failure("make the cgroup of", object, &error);
         let cgroup = cgroup_of(&self.hierarchy, placement).map_err(failed)?;
@@ -186,7 +190,7 @@ impl Server {
             cgroup.create().map_err(failed)?;
         }
         let entry = if placement.deferred { CgroupEntry::Deferred } else { CgroupEntry::Join(&cgroup) };
-        let starting = podwright_runtime::spawn_pause(&self.pod.namespaces, entry, Some(PAUSE_OOM_SCORE_ADJ))
+        let starting = podwright_runtime::spawn_pause(&self.pod.namespaces, entry, Some(PAUSE_OOM_SCORE_ADJ), label)
             .map_err(|error| convert::error_failure(FailureKind::Setup, "start", object, &error))?;
         let serial = self.new_serial();
         let watched = self.poller.add(&starting, Token::Start(serial));

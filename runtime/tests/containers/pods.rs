@@ -66,7 +66,7 @@ fn a_bad_sysctl_of_a_pod_is_told() {
 
 fn a_shared_pid_namespace() {
     let pod = make_namespaces(&plan()).unwrap();
-    let mut pause = spawn_pause(&pod, CgroupEntry::Inherit, Some(1)).unwrap();
+    let mut pause = spawn_pause(&pod, CgroupEntry::Inherit, Some(1), None).unwrap();
     follow(&mut pause).unwrap();
     let pause = Sleeper(pause);
     let mut fixture = Fixture::new();
@@ -82,7 +82,8 @@ fn a_shared_pid_namespace() {
 }
 
 fn pause_shows_nothing_and_ends() {
-    let mut pause = spawn_pause(&podwright_runtime::PodNamespaces::default(), CgroupEntry::Inherit, None).unwrap();
+    let mut pause =
+        spawn_pause(&podwright_runtime::PodNamespaces::default(), CgroupEntry::Inherit, None, None).unwrap();
     follow(&mut pause).unwrap();
     let proc = format!("/proc/{}", pause.pid().as_raw_nonzero());
     assert_eq!(std::fs::read_dir(format!("{proc}/root/")).unwrap().count(), 0);

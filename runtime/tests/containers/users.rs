@@ -211,7 +211,7 @@ fn the_hosts_network_can_be_kept() {
 
 fn process_ids_can_be_shared() {
     let pod = pod_with(true);
-    let mut pause = spawn_pause(&pod, CgroupEntry::Inherit, Some(1)).unwrap();
+    let mut pause = spawn_pause(&pod, CgroupEntry::Inherit, Some(1), None).unwrap();
     follow(&mut pause).unwrap();
     let pause = Sleeper(pause);
     assert_eq!(status(&pause.0, "Uid:"), "300000 300000 300000 300000");

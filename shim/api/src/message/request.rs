@@ -184,7 +184,7 @@ pub struct CreatePod {
     /// Cgroup of the pause process; used only with `pid`.
     #[prost(message, optional, tag = "8")]
     pub pause_cgroup: Option<CgroupPlacement>,
-    /// SELinux label of /dev/shm; absent on a host without SELinux.
+    /// SELinux label of /dev/shm and of the pause process's root; absent on a host without SELinux.
     #[prost(string, optional, tag = "9")]
     pub mount_label: Option<String>,
 }

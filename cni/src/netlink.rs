@@ -14,7 +14,7 @@ use netlink_sys::{Socket, SocketAddr};
 
 pub(crate) use messages::{
     Veth, add_address, add_default_route, add_host_route, add_neighbour, add_veth, delete_address, delete_link,
-    dump_links, dump_routes, get_link, link_up, no_link_local,
+    dump_addresses, dump_links, dump_routes, get_link, link_up, no_link_local,
 };
 
 /// Group of link events.

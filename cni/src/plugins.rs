@@ -18,6 +18,7 @@ mod orphans;
 mod outcome;
 mod quantity;
 mod queries;
+mod remains;
 mod run;
 mod version;
 
@@ -172,11 +173,11 @@ impl Plugins {
         let busy = inner.busy(sandbox);
         let _turn = busy.lock().await;
         let path = inner.path(sandbox);
-        if let Some(recorded) = files::read::<Attachment>(&path)? {
-            if let (true, Some(result)) = (recorded.complete, &recorded.result) {
+        if let Some(mut recorded) = files::read::<Attachment>(&path)? {
+            if let (true, Some(result), None) = (recorded.complete, &recorded.result, &recorded.deleting) {
                 return pod_network(&recorded, result);
             }
-            inner.take_back(&recorded).await?;
+            inner.take_back(&mut recorded).await?;
         }
         let mut attachment = inner.plan(request).await?;
         inner.loopback_up(request).await?;
@@ -195,7 +196,7 @@ impl Plugins {
         let outcome = network.and_then(|network| files::write(&path, &attachment, false).map(|()| network));
         if outcome.is_err() {
             attachment.complete = false;
-            inner.undo(&attachment).await;
+            inner.undo(&mut attachment).await;
         }
         fail_point(failpoints::ADD_DONE);
         outcome
@@ -263,6 +264,7 @@ impl Inner {
             netns,
             result: None,
             complete: false,
+            deleting: None,
         })
     }
 
@@ -287,30 +289,50 @@ impl Inner {
         let busy = self.busy(sandbox);
         let _turn = busy.lock().await;
         let path = self.path(sandbox);
-        let Some(attachment) = files::read::<Attachment>(&path)? else { return Ok(()) };
+        let Some(mut attachment) = files::read::<Attachment>(&path)? else { return Ok(()) };
         fail_point(failpoints::DEL_BEGUN);
-        self.take_back(&attachment).await?;
+        self.take_back(&mut attachment).await?;
         fail_point(failpoints::DEL_UNRECORDED);
         files::remove(&path)?;
         fail_point(failpoints::DEL_DONE);
         Ok(())
     }
 
-    /// DEL of what is recorded. An ADD that never ended may have left a plugin that still runs.
-    async fn take_back(&self, attachment: &Attachment) -> Result<(), CniError> {
-        if !attachment.complete {
+    /// DEL of what is recorded. An ADD that failed or never ended may have left a plugin that still runs, and so may a DEL before this.
+    async fn take_back(&self, attachment: &mut Attachment) -> Result<(), CniError> {
+        if !attachment.complete || attachment.deleting.is_some() {
             let sandbox = attachment.sandbox.clone();
             if let Err(error) = tokio::task::spawn_blocking(move || orphans::end(&sandbox)).await {
                 tracing::warn!(sandbox = %attachment.sandbox, %error, "plugins of an earlier daemon were not looked for");
             }
         }
+        self.keep_remains(attachment).await;
         attachment.delete(&self.runner).await
     }
 
+    /// See `remains`. Nothing here keeps DEL from being tried: it is a remedy for plugins, and the disk may be full.
+    async fn keep_remains(&self, attachment: &mut Attachment) {
+        if !attachment::is_namespace(&attachment.netns) {
+            return;
+        }
+        let (netns, recorded) = (attachment.netns.clone(), attachment.deleting.clone());
+        let kept = self.host.run(move |net| remains::keep(net, &netns, recorded.as_deref())).await;
+        let kept = kept.and_then(|addresses| match attachment.deleting {
+            Some(_) => Ok(()),
+            None => {
+                attachment.deleting = Some(addresses);
+                files::write(&self.path(&attachment.sandbox), attachment, false)
+            }
+        });
+        if let Err(error) = kept {
+            tracing::warn!(sandbox = %attachment.sandbox, %error, "if CNI DEL fails now, the next one may find less than it needs");
+        }
+    }
+
     /// DEL after a failed ADD; what fails is kept and repeated with the pod's teardown, or after a restart.
-    async fn undo(&self, attachment: &Attachment) {
+    async fn undo(&self, attachment: &mut Attachment) {
         let path = self.path(&attachment.sandbox);
-        let undone = match attachment.delete(&self.runner).await {
+        let undone = match self.take_back(attachment).await {
             Ok(()) => files::remove(&path),
             Err(error) => files::write(&path, attachment, true).and(Err(error)),
         };

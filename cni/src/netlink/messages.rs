@@ -181,6 +181,12 @@ pub(crate) fn dump_links() -> Request {
     Request { message: RouteNetlinkMessage::GetLink(LinkMessage::default()), flags: NLM_F_DUMP, what: "listing links" }
 }
 
+/// Asks for all addresses of all links.
+pub(crate) fn dump_addresses() -> Request {
+    let message = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    Request { message, flags: NLM_F_DUMP, what: "listing addresses" }
+}
+
 /// Asks for all routes of a family.
 pub(crate) fn dump_routes(ipv4: bool) -> Request {
     let like = if ipv4 { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };

@@ -1,5 +1,6 @@
 //! A pod's attachment to a network: the configuration it was made with and the result, kept until DEL succeeded; and the chain of plugins.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,6 +41,9 @@ pub(super) struct Attachment {
     pub(super) result: Option<Value>,
     /// Whether ADD succeeded.
     pub(super) complete: bool,
+    /// Addresses of the pod's link when DEL was first tried; `None` before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) deleting: Option<Vec<IpAddr>>,
 }
 
 /// How to run plugins.
@@ -163,7 +167,7 @@ pub(super) fn configuration(plugin: &Map<String, Value>, network: &str, version:
 }
 
 /// Whether the file still holds a namespace: plugins are told of none rather than of a wrong one.
-fn is_namespace(path: &Path) -> bool {
+pub(super) fn is_namespace(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type == NSFS_MAGIC)
 }
 

@@ -1,7 +1,9 @@
-//! Plugins that an earlier daemon started and did not live to see the end of. One that still adds would work against the DEL that is
-//! to take it back, so they are ended first.
+//! Plugins that an earlier daemon started and did not live to see the end of, and what killed plugins started themselves. One that still
+//! adds would work against the DEL that is to take it back, so it is killed. One that deletes does what is wanted: it gets time
+//! to end by itself, as one that is killed half-way may leave what no other DEL finds.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use podwright_types::SandboxId;
@@ -10,10 +12,12 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// Longest wait for the end of one that was killed.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
+/// Longest wait for the end of one that deletes.
+const DELETES_WITHIN: Duration = Duration::from_secs(10);
 /// Rounds of looking: one that was killed may have started another one meanwhile.
 const ROUNDS: usize = 8;
 
-/// Kills what runs for a sandbox, and waits for its end. Blocks.
+/// Kills what runs for a sandbox, or lets it delete, and waits for its end. Blocks.
 pub(super) fn end(sandbox: &SandboxId) {
     for _ in 0..ROUNDS {
         let found = running_for(sandbox);
@@ -30,16 +34,23 @@ pub(super) fn end(sandbox: &SandboxId) {
 fn end_one(pid: Pid) {
     // It may have ended by itself.
     let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+    if is_told(pid.as_raw_nonzero().get(), b"CNI_COMMAND=DEL") && ends(&process, DELETES_WITHIN) {
+        return;
+    }
     if pidfd_send_signal(&process, Signal::KILL).is_err() {
         return;
     }
-    let limit = Timespec { tv_sec: i64::try_from(ENDS_WITHIN.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
-    if !matches!(poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit)), Ok(1)) {
+    if !ends(&process, ENDS_WITHIN) {
         tracing::warn!(
             pid = pid.as_raw_nonzero().get(),
             "a plugin of an earlier daemon does not end; DEL may come too early"
         );
     }
+}
+
+fn ends(process: &OwnedFd, limit: Duration) -> bool {
+    let limit = Timespec { tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
+    matches!(poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&limit)), Ok(1))
 }
 
 /// Processes that were told the sandbox's id as plugins are; what a plugin starts inherits that.

@@ -363,6 +363,46 @@ async fn root_an_add_that_a_daemon_died_in_is_taken_back_with_its_result() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn root_a_repeated_del_finds_the_addresses_of_a_link_that_is_gone() {
+    if !in_own_host("plugins::tests::root_a_repeated_del_finds_the_addresses_of_a_link_that_is_gone") {
+        return;
+    }
+    let site = Site::new();
+    let seen = site.path("seen");
+    // As bridge does it: the link goes first. What comes then, the rules of its addresses, fails once.
+    let add = "ip -n one link add eth0 type veth peer name other && ip -n one address add 10.9.0.2/24 dev eth0";
+    let delete = format!(
+        "ip -n one -o -4 address show dev eth0 >> {0}; ip -n one link del eth0; [ $(wc -l < {0}) -gt 1 ]",
+        seen.display()
+    );
+    site.script(
+        "a",
+        &format!(
+            "[ $CNI_COMMAND != ADD ] || {{ {add}; }}\n[ $CNI_COMMAND != DEL ] || {{ {delete}; }} || exit 7\n{GOOD}"
+        ),
+    );
+    site.conflist(&json!({"cniVersion": "1.0.0", "name": "n", "plugins": [{"type": "a"}]}));
+    let request = pod(1, "one", &netns("one"));
+    let networks = site.networks();
+    networks.setup(&request).await.unwrap();
+    networks.teardown(&request).await.unwrap_err();
+    // An earlier daemon may have left a plugin in DEL: that one does what is wanted, and ends by itself.
+    let mut orphan = std::process::Command::new("sh")
+        .args(["-c", "sleep 0.3; exit 5"])
+        .env("CNI_COMMAND", "DEL")
+        .env("CNI_CONTAINERID", request.sandbox.to_string())
+        .spawn()
+        .unwrap();
+    drop(networks);
+    site.networks().teardown(&request).await.unwrap();
+    assert_eq!(orphan.try_wait().unwrap().and_then(|status| status.code()), Some(5), "it was left running, or killed");
+    let seen = std::fs::read_to_string(seen).unwrap();
+    assert_eq!(seen.matches("10.9.0.2/").count(), 2, "{seen}");
+    assert_eq!(sh("ip -n one -o link").lines().count(), 1, "only lo is there");
+    assert_eq!(site.records(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn root_del_is_repeated_until_it_succeeds() {
     if !in_own_host("plugins::tests::root_del_is_repeated_until_it_succeeds") {
         return;

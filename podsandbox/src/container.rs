@@ -65,6 +65,9 @@ pub(crate) struct Durable {
     pub(crate) user: Option<ResolvedUser>,
     pub(crate) resources: Arc<Resources>,
     pub(crate) stop_signal: i32,
+    /// Somebody asked for its end; a start that comes after that is not the retry of the first one.
+    #[serde(default)]
+    pub(crate) stop_asked: bool,
 }
 
 /// The part of a container that changes.
@@ -126,6 +129,7 @@ impl Container {
                 user: None,
                 resources: Arc::new(config.resources.clone()),
                 stop_signal: 0,
+                stop_asked: false,
             },
             config,
         };

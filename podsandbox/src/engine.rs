@@ -181,7 +181,8 @@ impl Engine {
         container::create(self.find_sandbox(sandbox)?, config).await
     }
 
-    /// Starts a container and returns after its program was executed. Running already is success.
+    /// Starts a container and returns after its program was executed. Repeated it has the result of the first time, also when the
+    /// program has ended since; after a stop it is an error.
     ///
     /// # Errors
     /// See [`EngineError`]. After a failure the container is Exited with reason `StartError` and the code 127 (no such

@@ -76,7 +76,8 @@ async fn make_all(container: &Arc<Container>) -> Outcome {
     container.save(false).await
 }
 
-/// Starts a container. Running already is success.
+/// Starts a container. A start that is repeated has the result of the first one, also when the program has ended meanwhile: whoever
+/// did not hear the answer asks again, and a short program is faster than that.
 pub(crate) async fn start(container: Arc<Container>) -> Outcome {
     detached(async move {
         let _operation = container.operation.lock().await;
@@ -84,13 +85,25 @@ pub(crate) async fn start(container: Arc<Container>) -> Outcome {
         match state {
             ContainerState::Created => start_created(&container).await,
             ContainerState::Running { .. } => Ok(()),
-            ContainerState::Exited { .. } | ContainerState::Unknown => Err(EngineError::FailedPrecondition(format!(
-                "start {}: it has ended already; make a new one with a higher attempt",
-                container.describe()
-            ))),
+            ContainerState::Exited { started_at_nanos, exit } => started_before(&container, started_at_nanos, &exit),
+            ContainerState::Unknown => Err(not_again(&container, "nothing can be said of it since its shim is gone")),
         }
     })
     .await
+}
+
+/// What the start of a container came to that has ended since.
+fn started_before(container: &Container, started_at_nanos: Option<i64>, exit: &Exit) -> Outcome {
+    match started_at_nanos {
+        _ if container.live().durable.stop_asked => Err(not_again(container, "it was stopped")),
+        Some(_) => Ok(()),
+        None => Err(not_again(container, &format!("it could not be started: {}", exit.message))),
+    }
+}
+
+fn not_again(container: &Container, why: &str) -> EngineError {
+    let text = format!("start {}: {why}; make a new one with a higher attempt", container.describe());
+    EngineError::FailedPrecondition(text)
 }
 
 async fn start_created(container: &Arc<Container>) -> Outcome {

@@ -31,6 +31,10 @@ impl Container {
             let live = self.live();
             (live.durable.state.clone(), live.starting)
         };
+        if !matches!(state, ContainerState::Exited { .. }) {
+            // Recorded with the end that it leads to.
+            self.live().durable.stop_asked = true;
+        }
         match state {
             ContainerState::Exited { .. } => Ok(()),
             ContainerState::Created if !starting => {

@@ -49,6 +49,32 @@ fn a_program_that_ends_at_once_has_its_code() {
 }
 
 #[test]
+fn a_start_that_is_repeated_has_the_result_of_the_first() {
+    let node = Node::new();
+    let daemon = node.start();
+    let pod = daemon.sandbox("a");
+    let ended = daemon.running(&pod, "ended", "true");
+    daemon.ended(&ended);
+    let missing = daemon.run(daemon.engine.create_container(&pod, ctr("missing", "missing"))).unwrap();
+    daemon.run(daemon.engine.start_container(&missing)).unwrap_err();
+    let stopped = daemon.running(&pod, "stopped", "sleep");
+    daemon.run(daemon.engine.stop_container(&stopped, Duration::from_secs(30))).unwrap();
+    let first_end = daemon.ended(&ended);
+    daemon.run(daemon.engine.start_container(&ended)).unwrap();
+    for (id, why) in [(&missing, "could not be started"), (&stopped, "it was stopped")] {
+        let error = daemon.run(daemon.engine.start_container(id)).unwrap_err();
+        assert!(matches!(error, EngineError::FailedPrecondition(_)), "{error}");
+        assert!(error.to_string().contains(why), "{error}");
+    }
+    daemon.crash();
+    let daemon = node.start();
+    daemon.run(daemon.engine.start_container(&ended)).unwrap();
+    assert_eq!(daemon.ended(&ended), first_end, "its program was not run again");
+    daemon.run(daemon.engine.remove_sandbox(&pod)).unwrap();
+    node.assert_empty("starts that were repeated");
+}
+
+#[test]
 fn a_start_that_fails_leaves_an_exited_container() {
     let node = Node::new();
     let daemon = node.start();

@@ -80,9 +80,15 @@ async fn one_round(
     end: Instant,
 ) -> Result<Vec<String>> {
     let field = striker.field.clone();
-    let steadies = steady::start(&field, round).await.context("making the pods that stay")?;
-    let load = Load::start(&field, round, seed);
     let mut struck = Vec::new();
+    if let Some(first) = schedule.take_first() {
+        field.tally.say(&format!("{first:?}"));
+        struck.push(format!("{first:?}"));
+        striker.arm(&first).await?;
+    }
+    let steadies = striker.while_it_lives(steady::start(&field, round)).await?.context("making the pods that stay")?;
+    striker.disarm().await?;
+    let load = Load::start(&field, round, seed);
     let mut last = None;
     let mut tried = 0;
     while struck.len() < STRIKES_PER_ROUND
@@ -91,6 +97,10 @@ async fn one_round(
     {
         tried += 1;
         let Some(strike) = schedule.take() else { break };
+        if strike.is_at_the_first_pod() {
+            schedule.put_off(strike);
+            continue;
+        }
         if strike.is_at_the_last_pod() {
             match &last {
                 None => last = Some(strike),

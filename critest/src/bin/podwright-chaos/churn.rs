@@ -66,12 +66,12 @@ async fn is_stopped(field: &Field, pod: &Pod, random: &mut Random) -> Result<()>
     ensure!(heard == "here", "exec printed {heard:?}");
     field.tally.check();
     tokio::time::sleep(Duration::from_millis(random.below(300))).await;
-    field.caller.call("StopContainer", async |mut cri| cri.stop(&id, GRACE_SECONDS).await).await?;
+    field.twice("StopContainer", async |mut cri| cri.stop(&id, GRACE_SECONDS).await).await?;
     expect_code(&field.status(&id).await?, STOPPED_CODE)?;
     field.tally.check();
     check_log(field, pod, None)?;
     if random.once_in(2) {
-        field.caller.call("RemoveContainer", async |mut cri| cri.remove(&id).await).await?;
+        field.twice("RemoveContainer", async |mut cri| cri.remove(&id).await).await?;
     }
     Ok(())
 }

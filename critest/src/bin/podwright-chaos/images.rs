@@ -89,7 +89,7 @@ pub(crate) async fn live(field: Field, ending: Arc<AtomicBool>, name: String, sl
 
 async fn one_life(field: &Field, picture: &Picture, name: &str, random: &mut Random) -> Result<()> {
     let reference = picture.reference.as_str();
-    field.caller.call("PullImage", async |mut cri| cri.pull(reference).await).await?;
+    field.twice("PullImage", async |mut cri| cri.pull(reference).await).await?;
     let size = size(field, reference).await?.context("it is not there after its pull")?;
     ensure!(size > 0, "its size is 0");
     field.tally.check();
@@ -142,5 +142,5 @@ pub(crate) async fn remove(field: &Field, reference: &str) -> Result<()> {
         let request = RemoveImageRequest { image: spec(reference) };
         cri.images.remove_image(request).await.context("RemoveImage").map(drop)
     };
-    field.caller.call("RemoveImage", call).await
+    field.twice("RemoveImage", call).await
 }

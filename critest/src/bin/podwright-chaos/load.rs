@@ -1,6 +1,7 @@
 //! The load of an arena: pods that live through everything, pods that come and go, images that are pulled and removed. Owns what
 //! these share.
 
+use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,11 +47,11 @@ impl Field {
     /// Makes a pod. One whose shim was killed before we heard of it is replaced by the next attempt, as kubelet does it.
     pub(crate) async fn run_pod(&self, mut config: PodSandboxConfig) -> Result<Pod> {
         loop {
-            let made = self.caller.call("RunPodSandbox", async |mut cri| cri.run_pod(config.clone()).await).await;
+            let made = self.twice("RunPodSandbox", async |mut cri| Ok(cri.run_pod(config.clone()).await?.id)).await;
             match made {
-                Ok(pod) => {
+                Ok(id) => {
                     self.tally.pod();
-                    return Ok(pod);
+                    return Ok(Pod { id, config });
                 }
                 Err(error) if code_of(&error) == Some(Code::AlreadyExists) => {
                     self.remove_attempts(&config).await.context("removing a pod that is not ready")?;
@@ -74,15 +75,23 @@ impl Field {
     pub(crate) async fn run(&self, pod: &Pod, name: &str, image: &str, script: &str) -> Result<String> {
         let config = podwright_critest::shell(name, image, script);
         let make = async |mut cri: podwright_critest::Cri| cri.create(pod, &config).await;
-        let id = self.caller.call("CreateContainer", make).await?;
-        match self.caller.call("StartContainer", async |mut cri| cri.start(&id).await).await {
-            Ok(()) => Ok(id),
-            // The daemon was killed before it could say that it had started, and the program has ended since.
-            Err(error) if code_of(&error) == Some(Code::FailedPrecondition) => {
-                if self.status(&id).await?.started_at > 0 { Ok(id) } else { Err(error) }
-            }
-            Err(error) => Err(error),
-        }
+        let id = self.twice("CreateContainer", make).await?;
+        self.twice("StartContainer", async |mut cri| cri.start(&id).await).await?;
+        Ok(id)
+    }
+
+    /// Calls until it succeeds, and then once more with the same arguments, as kubelet does that did not hear the answer: that has to
+    /// succeed too, with the same result.
+    pub(crate) async fn twice<T: PartialEq + Debug>(
+        &self,
+        what: &str,
+        call: impl AsyncFn(podwright_critest::Cri) -> Result<T>,
+    ) -> Result<T> {
+        let first = self.caller.call(what, &call).await?;
+        let again = self.caller.call(&format!("{what}, repeated"), &call).await?;
+        ensure!(first == again, "{what} answered {first:?}, and repeated {again:?}");
+        self.tally.check();
+        Ok(first)
     }
 
     pub(crate) async fn status(&self, id: &str) -> Result<ContainerStatus> {
@@ -103,11 +112,11 @@ impl Field {
     }
 
     pub(crate) async fn stop_pod(&self, id: &str) -> Result<()> {
-        self.caller.call("StopPodSandbox", async |mut cri| cri.stop_pod(id).await).await
+        self.twice("StopPodSandbox", async |mut cri| cri.stop_pod(id).await).await
     }
 
     pub(crate) async fn remove_pod(&self, id: &str) -> Result<()> {
-        self.caller.call("StopPodSandbox, RemovePodSandbox", async |mut cri| cri.remove_pod(id).await).await
+        self.twice("StopPodSandbox, RemovePodSandbox", async |mut cri| cri.remove_pod(id).await).await
     }
 
     /// Path of a container's log.

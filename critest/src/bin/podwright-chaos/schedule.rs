@@ -13,6 +13,8 @@ const PLUGINS: usize = 2;
 /// A point is passed so often at most before it kills.
 const MOST_PASSES: u64 = 3;
 
+/// Points that come once, with the first pod.
+const WITH_THE_FIRST: [&str; 2] = ["embedded host recorded", "embedded host addresses"];
 /// Points that come once, with the last pod of all.
 const WITH_THE_LAST: [&str; 2] = ["embedded table gone", "embedded addresses gone"];
 
@@ -35,6 +37,11 @@ impl Strike {
     /// Whether it is at what is done only with the last pod of all.
     pub(crate) fn is_at_the_last_pod(&self) -> bool {
         matches!(self, Self::Point { name, .. } if WITH_THE_LAST.contains(&name.as_str()))
+    }
+
+    /// Whether it is at what is done only with the first pod.
+    pub(crate) fn is_at_the_first_pod(&self) -> bool {
+        matches!(self, Self::Point { name, .. } if WITH_THE_FIRST.contains(&name.as_str()))
     }
 
     /// The step that it strikes.
@@ -72,7 +79,7 @@ fn deck(points: &[String], network: Network, random: &mut Random) -> Vec<Strike>
     let passes = |random: &mut Random| u32::try_from(random.below(MOST_PASSES)).unwrap_or_default();
     let mut deck: Vec<Strike> =
         own.map(|point| Strike::Point { name: point.clone(), passes: passes(random) }).collect();
-    for strike in deck.iter_mut().filter(|strike| strike.is_at_the_last_pod()) {
+    for strike in deck.iter_mut().filter(|strike| strike.is_at_the_first_pod() || strike.is_at_the_last_pod()) {
         if let Strike::Point { passes, .. } = strike {
             *passes = 0;
         }
@@ -113,6 +120,16 @@ impl Schedule {
     /// Keeps a strike for later.
     pub(crate) fn put_off(&mut self, strike: Strike) {
         self.ahead.insert(0, strike);
+    }
+
+    /// Takes a strike that needs a host without pods, wherever it is in the order.
+    pub(crate) fn take_first(&mut self) -> Option<Strike> {
+        let place = self.ahead.iter().rposition(Strike::is_at_the_first_pod)?;
+        let strike = self.ahead.remove(place);
+        if self.ahead.is_empty() {
+            self.refill();
+        }
+        Some(strike)
     }
 
     /// The next strike, which stays.

@@ -77,7 +77,7 @@ impl Steady {
 
     /// Ends it and looks at its whole log.
     pub(crate) async fn end(self, field: &Field) -> Result<()> {
-        field.caller.call("StopContainer", async |mut cri| cri.stop(&self.id, 20).await).await?;
+        field.twice("StopContainer", async |mut cri| cri.stop(&self.id, 20).await).await?;
         let status = field.status(&self.id).await?;
         ensure!(status.exit_code == STOPPED_CODE, "its exit code is {} ({})", status.exit_code, status.message);
         ensure!(script::count(&field.log(&self.pod, "main"))?.ended, "its log does not say that it ended");

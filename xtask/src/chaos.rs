@@ -22,18 +22,30 @@ pub(crate) struct Options {
     arguments: Vec<OsString>,
 }
 
+impl Options {
+    /// With these arguments.
+    pub(crate) fn of(words: &[&str]) -> Self {
+        Self { arguments: words.iter().map(OsString::from).collect() }
+    }
+}
+
 /// Builds and starts the harness in our place.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     process::ensure_root("the kill loop")?;
     setup::for_tests()?;
+    // In our place, so that nobody returns before it has cleaned up.
+    Err(command(workspace, options)?.exec()).with_context(|| format!("starting {HARNESS}"))
+}
+
+/// The harness, built, with a daemon that has fail points.
+pub(crate) fn command(workspace: &Workspace, options: &Options) -> Result<Command> {
     build::run(workspace, Profile::Chaos)?;
     step("building the kill loop");
     process::run(&mut workspace.cargo(&["build", "--quiet", "--package", "podwright-critest", "--bin", HARNESS]))?;
     let mut command = Command::new(workspace.target.join("debug").join(HARNESS));
     command.env("PODWRIGHT_BIN_DIR", Profile::Chaos.output(workspace));
     command.args(&options.arguments);
-    // In our place, so that nobody returns before it has cleaned up.
-    Err(command.exec()).with_context(|| format!("starting {HARNESS}"))
+    Ok(command)
 }
 
 /// Its name.

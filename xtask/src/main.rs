@@ -13,6 +13,7 @@ mod critest;
 mod fuzz;
 mod process;
 mod setup;
+mod soak;
 mod suite;
 mod vm;
 mod workspace;
@@ -61,6 +62,8 @@ enum Command {
     Bench(#[command(flatten)] bench::Options),
     /// Kill the daemon at every named step, its shims, plugins and registry, under load; nothing may be lost or left. Needs root.
     Chaos(chaos::Options),
+    /// Make, use and remove thousands of pods: the daemon may not grow, and nothing may be left. Needs root.
+    Soak(#[command(flatten)] soak::Options),
     /// Fuzz every parser with libFuzzer, from the corpus in fuzz/corpus.
     Fuzz {
         /// For all targets together.
@@ -94,6 +97,7 @@ fn run() -> Result<()> {
         Command::Demo => suite::demo(&workspace),
         Command::Bench(options) => bench::run(&workspace, &options),
         Command::Chaos(options) => chaos::run(&workspace, &options),
+        Command::Soak(options) => soak::run(&workspace, &options),
         Command::Fuzz { seconds, targets } => fuzz::run(&workspace, seconds, &targets),
         Command::Vm(options) => {
             setup::for_guests()?;

@@ -10,7 +10,7 @@ use crate::build::{self, Profile};
 use crate::critest::{self, Options};
 use crate::process::{self, step};
 use crate::workspace::Workspace;
-use crate::{check, setup, vm};
+use crate::{chaos, check, setup, soak, vm};
 
 /// What runs in the guest: the unit's restart, stop and upgrade, then all of critest.
 const GUEST_TESTS: &[&str] = &["systemd", "critest"];
@@ -18,6 +18,9 @@ const GUEST_TESTS: &[&str] = &["systemd", "critest"];
 /// Time for the guest, from the first package that is fetched for it to its end. Two idle cores need about seven minutes; what a slower
 /// machine does not reach is named as not run.
 const GUEST_SECONDS: u64 = 720;
+
+/// The kill loop in a run of all tests.
+const SHORT_CHAOS: &[&str] = &["--seconds", "120", "--seed", "1"];
 
 /// Tests that passed, failed and were left out.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -58,6 +61,16 @@ impl Summary {
                 _ => {}
             }
         }
+    }
+
+    /// Adds the kill loop's closing line, `steps 3, kills 4, pods 5, checks 6, left over 0`: a step that was struck counts as a test.
+    fn add_chaos(&mut self, line: &str) {
+        let Some((steps, rest)) = line.strip_prefix("steps ").and_then(|rest| rest.split_once(", kills ")) else {
+            return;
+        };
+        self.passed += steps.parse::<u64>().unwrap_or_default();
+        let left = rest.rsplit_once("left over ").and_then(|(_, count)| count.trim().parse::<u64>().ok());
+        self.failed += left.unwrap_or_default();
     }
 
     /// Notes an error of a part whose own counts do not show one.
@@ -101,6 +114,12 @@ fn run_tests(workspace: &Workspace, filter: Option<&str>, guest: bool, summary: 
         let failed = summary.failed;
         let outcome = whole_critest(workspace, summary);
         summary.note(failed, "critest", outcome);
+        let failed = summary.failed;
+        let outcome = short_chaos(workspace, summary);
+        summary.note(failed, "the kill loop", outcome);
+        let failed = summary.failed;
+        let outcome = short_soak(workspace, summary);
+        summary.note(failed, "the soak", outcome);
     }
     if guest && filter.is_none() {
         let failed = summary.failed;
@@ -116,6 +135,22 @@ fn whole_critest(workspace: &Workspace, summary: &mut Summary) -> Result<()> {
     let mut command = critest::command(workspace, &Options::default())?;
     step("running critest in full");
     watched(&mut command, |line| summary.add_ginkgo(line))
+}
+
+/// As much of the kill loop as a run of all tests has time for. Whole are ten minutes of `cargo xtask chaos --complete`.
+fn short_chaos(workspace: &Workspace, summary: &mut Summary) -> Result<()> {
+    let mut command = chaos::command(workspace, &chaos::Options::of(SHORT_CHAOS))?;
+    step(&format!("running the kill loop, shortened: {}", SHORT_CHAOS.join(" ")));
+    watched(&mut command, |line| summary.add_chaos(line))
+}
+
+/// A soak that fits in here; whole are the ten thousand pods of `cargo xtask soak`.
+fn short_soak(workspace: &Workspace, summary: &mut Summary) -> Result<()> {
+    let mut command = soak::command(workspace, &soak::Options::SHORT)?;
+    step("running the soak, shortened");
+    watched(&mut command, |_| {})?;
+    summary.passed += 1;
+    Ok(())
 }
 
 /// As much as fits into its time of the daemon as a unit of systemd, on cgroup v2, with AppArmor.
@@ -192,6 +227,9 @@ mod tests {
         assert_eq!(summary, Summary { passed: 10, failed: 2, skipped: 1 });
         summary.add_ginkgo("vm| FAIL! -- 5 Passed | 1 Failed | 1 Pending | 2 Skipped");
         assert_eq!(summary, Summary { passed: 15, failed: 3, skipped: 4 });
+        summary.add_chaos("steps 40, kills 90, pods 120, checks 800, left over 0");
+        summary.add_chaos("9 of 88 steps never reached: registry");
+        assert_eq!(summary, Summary { passed: 55, failed: 3, skipped: 4 });
         summary.note(2, "a part", Err(anyhow::anyhow!("shown in the counts already")));
         assert_eq!(summary.failed, 3);
         summary.note(3, "a part", Err(anyhow::anyhow!("shown nowhere")));

@@ -2,6 +2,7 @@
 
 mod deny;
 mod direction;
+mod limits;
 mod sources;
 
 use anyhow::{Result, bail};
@@ -25,9 +26,10 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
 
 /// All checks, no tests. The quick ones come first.
 pub(crate) fn without_tests(workspace: &Workspace) -> Result<()> {
-    step("rules of the house: file heads and lengths, unsafe code, directions of dependency");
+    step("rules of the house: file heads and lengths, unsafe code, directions of dependency, docs/limits.md");
     let mut faults = sources::faults(workspace)?;
     faults.extend(direction::faults(workspace)?);
+    faults.extend(limits::faults(workspace)?);
     if !faults.is_empty() {
         bail!("{} rules are broken:\n{}", faults.len(), faults.join("\n"));
     }

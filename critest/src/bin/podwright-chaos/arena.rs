@@ -69,7 +69,7 @@ pub(crate) async fn run(network: Network, mut schedule: Schedule, seed: u64, end
         }
         compared.with_context(|| format!("{network:?}, round {round}"))?;
     }
-    empty_store(&mut world, &field).await
+    empty_store(world, &field).await
 }
 
 async fn one_round(
@@ -172,7 +172,7 @@ fn of_pod(pod: &podwright_cri_api::v1::PodSandbox) -> String {
 }
 
 /// With the last image the store holds no blob and no layer.
-async fn empty_store(world: &mut World, field: &Field) -> Result<()> {
+async fn empty_store(mut world: World, field: &Field) -> Result<()> {
     images::remove(field, &field.image).await?;
     let root = world.daemon.path("root");
     let mut lines = Vec::new();
@@ -181,7 +181,9 @@ async fn empty_store(world: &mut World, field: &Field) -> Result<()> {
         lines.extend(entries.flatten().map(|entry| format!("+1 file {}", entry.path().display())));
     }
     field.tally.left_over(&lines, &["the removal of the last image".to_owned()]);
-    world.daemon.stop().context("the end of the daemon")
+    // Elsewhere, as the daemon waits for its clients to go, and they do that on this thread.
+    let stopped = tokio::task::spawn_blocking(move || world.daemon.stop()).await.context("waiting for the daemon")?;
+    stopped.context("the end of the daemon")
 }
 
 /// Puts the daemon's log, which goes with its host, where people can read it.

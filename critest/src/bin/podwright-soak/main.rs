@@ -55,7 +55,9 @@ async fn soak(arguments: &Arguments) -> Result<ExitCode> {
     }
     let growth = first.zip(last).and_then(|(first, last)| last.growth_since(first));
     let left = left_over(&mut world).await?;
-    world.daemon.stop().context("the end of the daemon")?;
+    // Elsewhere, as the daemon waits for its clients to go, and they do that on this thread.
+    let stopped = tokio::task::spawn_blocking(move || world.daemon.stop()).await.context("waiting for the daemon")?;
+    stopped.context("the end of the daemon")?;
     if let Some(growth) = &growth {
         println!("{growth}");
     }

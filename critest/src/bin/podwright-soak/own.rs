@@ -18,6 +18,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Own {
     kibibytes: u64,
+    /// Of these, what no file stands behind: other daemons of the same program change the share of the rest.
+    anonymous_kibibytes: u64,
     files: usize,
     threads: usize,
 }
@@ -40,10 +42,17 @@ impl Own {
     fn of(daemon: &Daemon) -> Result<Self> {
         let proc = format!("/proc/{}", daemon.pid().context("the daemon does not run")?);
         let rollup = std::fs::read_to_string(format!("{proc}/smaps_rollup")).context("reading the daemon's memory")?;
-        let pss = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).context("no Pss")?;
-        let kibibytes = pss.trim().trim_end_matches(" kB").parse().with_context(|| format!("Pss is {pss:?}"))?;
+        let of = |name: &str| -> Result<u64> {
+            let text = rollup.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+            text.trim().trim_end_matches(" kB").parse().with_context(|| format!("{name} is {text:?}"))
+        };
         let entries = |name: &str| std::fs::read_dir(format!("{proc}/{name}")).map(Iterator::count);
-        Ok(Self { kibibytes, files: entries("fd")?, threads: entries("task")? })
+        Ok(Self {
+            kibibytes: of("Pss:")?,
+            anonymous_kibibytes: of("Pss_Anon:")?,
+            files: entries("fd")?,
+            threads: entries("task")?,
+        })
     }
 
     /// In words, if it is more than it may be.
@@ -56,7 +65,8 @@ impl Own {
 
 impl fmt::Display for Own {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PSS {} KiB, {} descriptors, {} threads", self.kibibytes, self.files, self.threads)
+        let Self { kibibytes, anonymous_kibibytes, files, threads } = self;
+        write!(f, "PSS {kibibytes} KiB ({anonymous_kibibytes} anonymous), {files} descriptors, {threads} threads")
     }
 }
 
@@ -66,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_tenth_more_memory_is_no_growth_and_one_descriptor_is() {
-        let own = |kibibytes, files| Own { kibibytes, files, threads: 9 };
+        let own = |kibibytes, files| Own { kibibytes, anonymous_kibibytes: 1, files, threads: 9 };
         assert_eq!(own(1100, 20).growth_since(own(1000, 20)), None);
         assert!(own(1101, 20).growth_since(own(1000, 20)).is_some());
         assert!(own(1000, 21).growth_since(own(1000, 20)).is_some());

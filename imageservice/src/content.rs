@@ -9,11 +9,15 @@
 //! ingest/                                                    downloads and unpacking in progress or given up; swept at open
 //! trash/                                                     on its way out; swept at open
 //! index.reserve                                              becomes the index when the disk is full
+//! retired/<hex>.<nanoseconds>                                damaged layers that containers may still show
+//! store.boot                                                 the boot in which the store was opened and not closed
 //! ```
 
+mod compare;
 mod implied;
 mod index;
 mod merged;
+mod replaced;
 mod reserve;
 mod usage;
 
@@ -57,6 +61,9 @@ pub(crate) struct LayerSize {
     /// Its root is opaque. overlayfs heeds that mark everywhere but there.
     #[serde(default)]
     pub(crate) hides_lower: bool,
+    /// Sum of the lengths of all files; unlike blocks it stays what it was. Layers of before have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) content_bytes: Option<u64>,
 }
 
 /// What is written beside an unpacked layer when it is complete.
@@ -80,7 +87,7 @@ impl Content {
         if !root.is_dir() {
             make_directory(root, 0o700)?;
         }
-        for name in ["images", "images/blobs", "images/blobs/sha256", "layers", "ingest", "trash"] {
+        for name in ["images", "images/blobs", "images/blobs/sha256", "layers", "ingest", "trash", "retired"] {
             make_directory(&root.join(name), 0o700)?;
         }
         let layout = content.images().join("oci-layout");
@@ -181,18 +188,24 @@ impl Content {
     pub(crate) fn publish_layer(&self, diff_id: &Digest) -> Result<LayerSize> {
         let partial = self.partial_layer(diff_id);
         let implied = implied::take_note(&partial)?;
-        let tree = partial.join("fs");
-        let hides_lower = is_opaque(File::open(&tree).map_err(|error| ImageError::io("open layer", &tree, error))?);
-        let size = LayerSize { hides_lower, ..usage::measure(&partial)? };
-        let marker = LayerMarker { size, unsynced_since_boot: Some(self.boot_id.clone()), implied };
-        fail_point(failpoints::UNPACK_UNMARKED);
-        write_marker(&partial, &marker)?;
-        fail_point(failpoints::UNPACK_MARKED);
+        let size = self.finish_layer(&partial, implied)?;
         let place = self.layer(diff_id);
         // What is there is incomplete, or it would have been used.
         remove_tree(&place)?;
         std::fs::rename(&partial, &place).map_err(|error| ImageError::io("publish layer", &place, error))?;
         fail_point(failpoints::UNPACK_PUBLISHED);
+        Ok(size)
+    }
+
+    /// Counts a layer and marks it complete, where it was unpacked.
+    fn finish_layer(&self, partial: &Path, implied: Vec<String>) -> Result<LayerSize> {
+        let tree = partial.join("fs");
+        let hides_lower = is_opaque(File::open(&tree).map_err(|error| ImageError::io("open layer", &tree, error))?);
+        let size = LayerSize { hides_lower, ..usage::measure(partial)? };
+        let marker = LayerMarker { size, unsynced_since_boot: Some(self.boot_id.clone()), implied };
+        fail_point(failpoints::UNPACK_UNMARKED);
+        write_marker(partial, &marker)?;
+        fail_point(failpoints::UNPACK_MARKED);
         Ok(size)
     }
 

@@ -23,6 +23,7 @@ mod registry;
 mod store;
 mod tar;
 mod unpack;
+mod verify;
 
 pub use auth::Auth;
 pub use config::{ImageConfig, Limits, Patience};
@@ -34,3 +35,4 @@ pub use pin::{BadPin, Pin};
 pub use platform::Platform;
 pub use progress::{LayerState, Progress, ProgressFn};
 pub use store::ImageStore;
+pub use verify::{Damage, Remedy, Verification};

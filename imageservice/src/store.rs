@@ -8,9 +8,11 @@ mod collect;
 mod fetch;
 mod load;
 mod locks;
+mod mend;
 mod partial;
 mod pull;
 mod sync;
+mod verify;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,6 +28,7 @@ use crate::error::{ErrorKind, ImageError, Result};
 use crate::image::{FsInfo, ImageInfo, PulledImage, ResolvedImage};
 use crate::progress::ProgressFn;
 use crate::registry::Registry;
+use crate::verify::Verification;
 use catalog::Catalog;
 use locks::KeyLocks;
 
@@ -49,6 +52,8 @@ struct Inner {
     downloads: Semaphore,
     /// Those that were given up.
     partials: partial::Partials,
+    /// One verification at a time.
+    verifying: tokio::sync::Mutex<()>,
 }
 
 impl ImageStore {
@@ -59,26 +64,50 @@ impl ImageStore {
     /// `Io` and `NoSpace` of the disk, `Corrupt` for an index that can not be read.
     pub async fn open(root: &Path, config: ImageConfig) -> Result<Self> {
         let root = root.to_owned();
-        let store = blocking("open image store", move || {
+        let (store, lost) = blocking("open image store", move || {
             let content = Content::open(&root)?;
-            let catalog = load::load(&content, &config)?;
-            Ok(Self {
+            let loaded = load::load(&content, &config)?;
+            let store = Self {
                 inner: Arc::new(Inner {
                     downloads: Semaphore::new(config.limits.downloads_total.max(1)),
                     config,
                     content,
-                    catalog: Mutex::new(catalog),
+                    catalog: Mutex::new(loaded.catalog),
                     registry: Arc::default(),
                     locks: KeyLocks::default(),
                     index_writer: tokio::sync::Mutex::default(),
                     partials: partial::Partials::default(),
+                    verifying: tokio::sync::Mutex::default(),
                 }),
-            })
+            };
+            Ok((store, loaded.lost))
         })
         .await?;
         let diff_ids = store.inner.catalog().layers.keys().cloned().collect();
         store.inner.sync_layers_later(diff_ids);
+        store.inner.mend_later(lost);
         Ok(store)
+    }
+
+    /// Says that nothing will be written any more and that what is there is on disk. Without it the next opening in another boot looks at
+    /// all layers.
+    ///
+    /// # Errors
+    /// `Io` of the disk.
+    pub async fn close(&self) -> Result<()> {
+        let inner = Arc::clone(&self.inner);
+        blocking("close image store", move || inner.content.end_use()).await
+    }
+
+    /// Looks at every byte: blobs against their digests, unpacked layers against their archives. With `repair` damaged parts are fetched
+    /// or unpacked again. Takes as long as reading all images twice and unpacking them once.
+    ///
+    /// # Errors
+    /// `Invalid` while another one is under way, `Io` and `NoSpace` of the disk.
+    pub async fn verify(&self, repair: bool) -> Result<Verification> {
+        let inner = Arc::clone(&self.inner);
+        // A caller that gives up changes nothing.
+        join("verify images", tokio::spawn(async move { inner.verify(repair).await })).await
     }
 
     /// Pulls an image. Dropping the future cancels the pull; what it had begun is cleaned up in the background.

@@ -334,25 +334,6 @@ async fn root_what_was_left_half_done_is_swept_and_torn_layers_are_unpacked_agai
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn root_an_image_with_a_damaged_blob_is_dropped_and_pulled_again() {
-    let registry = plain();
-    let test = TestStore::new().await;
-    let image = small(Format::Oci, Compression::Gzip, "blob");
-    let reference = registry.push(&image, "blob", "v1").unwrap();
-    test.store.pull(&reference, None, None).await.unwrap();
-    let layer = test.store.resolve(&reference).unwrap().layers[0].clone();
-    let blob = test.root().join("images/blobs").join(image.layers[1].blob.digest.replace(':', "/"));
-    let mut bytes = std::fs::read(&blob).unwrap();
-    bytes[20] ^= 1;
-    std::fs::write(&blob, bytes).unwrap();
-    std::fs::remove_file(layer.with_file_name("layer.json")).unwrap();
-    let store = test.reopened().await;
-    assert!(store.list(None).is_empty());
-    store.pull(&reference, None, None).await.unwrap();
-    assert_eq!(std::fs::read(store.resolve(&reference).unwrap().layers[0].join("marker")).unwrap(), b"blob");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn root_a_size_that_is_wrong_is_found_for_parts_that_are_here_too() {
     let (registry, test) = (plain(), TestStore::new().await);
     let image = small(Format::Oci, Compression::Gzip, "sizes");

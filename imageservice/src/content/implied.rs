@@ -29,12 +29,19 @@ pub(crate) fn note(tree: &Path, implied: &[Vec<u8>]) -> Result<()> {
     std::fs::write(&path, implied.join(&0)).map_err(|error| ImageError::io("note directories", &path, error))
 }
 
-/// Takes the note away. Names that are no UTF-8 are left out.
+/// Takes the note away.
 pub(super) fn take_note(layer: &Path) -> Result<Vec<String>> {
+    let names = read_note(layer)?;
+    let path = layer.join(NOTE);
+    std::fs::remove_file(&path).map_err(|error| ImageError::io("take note of directories", &path, error))?;
+    Ok(names)
+}
+
+/// What is noted. Names that are no UTF-8 are left out.
+pub(super) fn read_note(layer: &Path) -> Result<Vec<String>> {
     let path = layer.join(NOTE);
     let fail = |error| ImageError::io("take note of directories", &path, error);
     let text = std::fs::read(&path).map_err(fail)?;
-    std::fs::remove_file(&path).map_err(fail)?;
     let names = text.split(|byte| *byte == 0).filter(|name| !name.is_empty());
     Ok(names.filter_map(|name| String::from_utf8(name.to_vec()).ok()).collect())
 }

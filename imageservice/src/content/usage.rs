@@ -9,7 +9,7 @@ use crate::error::{ImageError, Result};
 
 /// Counts blocks and inodes below a directory, itself included; a file with several names counts once.
 pub(super) fn measure(path: &Path) -> Result<LayerSize> {
-    let mut size = LayerSize { bytes: 0, inodes: 0, hides_lower: false };
+    let mut size = LayerSize { bytes: 0, inodes: 0, hides_lower: false, content_bytes: Some(0) };
     let mut linked = HashSet::new();
     let mut pending = vec![path.to_owned()];
     while let Some(directory) = pending.pop() {
@@ -35,4 +35,7 @@ fn add(size: &mut LayerSize, metadata: &std::fs::Metadata) {
     const BLOCK_BYTES: u64 = 512;
     size.bytes += metadata.blocks() * BLOCK_BYTES;
     size.inodes += 1;
+    if metadata.is_file() {
+        size.content_bytes = size.content_bytes.map(|bytes| bytes.saturating_add(metadata.len()));
+    }
 }

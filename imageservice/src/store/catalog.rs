@@ -137,6 +137,12 @@ impl Catalog {
         self.holds.values().any(|held| held.contains(id))
     }
 
+    /// Layers of images that somebody holds.
+    pub(super) fn held_layers(&self) -> HashSet<Digest> {
+        let held = self.holds.values().flatten().filter_map(|id| self.images.get(id));
+        held.flat_map(|image| image.config.diff_ids().iter().cloned()).collect()
+    }
+
     /// Removed, but still on disk for its holders.
     fn is_detached(&self, id: &Digest) -> bool {
         self.listings.iter().any(|listing| listing.image_id == *id && listing.entry.name.is_none())

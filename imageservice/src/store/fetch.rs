@@ -94,7 +94,12 @@ impl Pull {
         let has_blob = self.has_part(blob)?;
         let has_layer = self.inner.catalog().layers.contains_key(diff_id);
         if !(has_blob && has_layer) {
-            let result = self.make_layer(session, blob, diff_id, has_blob, has_layer).await;
+            let mut result = self.make_layer(session, blob, diff_id, has_blob, has_layer).await;
+            // What is on the disk may have been damaged there.
+            if has_blob && result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Corrupt) {
+                tracing::warn!(blob = %blob.digest, "a blob is damaged on disk and is fetched again");
+                result = self.make_layer(session, blob, diff_id, false, has_layer).await;
+            }
             if let Err(error) = result {
                 self.discard_layer(diff_id).await;
                 return Err(error);

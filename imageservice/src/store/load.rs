@@ -14,18 +14,36 @@ use crate::manifest::{self, ConfigFile, Descriptor, Manifest};
 /// Deepest nesting of indexes.
 const MAX_NESTING: usize = 4;
 
+/// What was found.
+pub(super) struct Loaded {
+    pub(super) catalog: Catalog,
+    pub(super) lost: Vec<Lost>,
+}
+
+/// An image that was listed and is not whole.
+#[derive(Debug)]
+pub(super) struct Lost {
+    /// The name to pull it by.
+    pub(super) by_digest: String,
+    /// Its other names.
+    pub(super) names: Vec<String>,
+}
+
 /// Reads the index, keeps the entries whose parts are all there, and removes the parts of no entry.
-pub(super) fn load(content: &Content, config: &ImageConfig) -> Result<Catalog> {
+pub(super) fn load(content: &Content, config: &ImageConfig) -> Result<Loaded> {
     let mut catalog = Catalog::default();
+    let mut lost = Vec::new();
+    let is_suspect = content.begin_use()?;
     catalog.blobs.extend(content.blobs_on_disk()?);
     let entries = read_index(&content.images())?;
     let found = entries.len();
     for entry in entries {
         let name = entry.name.clone().unwrap_or_else(|| entry.target.digest.to_string());
-        match listing(content, &mut catalog, entry, config) {
+        match listing(content, &mut catalog, entry.clone(), config, is_suspect) {
             Ok(listing) => catalog.listings.push(listing),
             Err(error) => {
-                tracing::warn!(image = name, %error, "an image is not whole any more and is dropped; pull it again")
+                tracing::warn!(image = name, %error, "an image is not whole any more; it is pulled again");
+                lost.push(entry);
             }
         }
     }
@@ -34,10 +52,29 @@ pub(super) fn load(content: &Content, config: &ImageConfig) -> Result<Catalog> {
         write_index(&content.images(), &entries)?;
     }
     sweep(content, &mut catalog)?;
-    Ok(catalog)
+    Ok(Loaded { catalog, lost: by_image(lost) })
 }
 
-fn listing(content: &Content, catalog: &mut Catalog, entry: IndexEntry, config: &ImageConfig) -> Result<Listing> {
+/// Those that have a name by digest, each once. Removed ones that containers held have none, and can not be had again.
+fn by_image(entries: Vec<IndexEntry>) -> Vec<Lost> {
+    let named = |entry: &IndexEntry| entry.name.clone().filter(|name| name.contains('@'));
+    let firsts = entries.iter().filter_map(|entry| Some((named(entry)?, &entry.target.digest)));
+    firsts
+        .map(|(by_digest, target)| {
+            let same = entries.iter().filter(|other| other.target.digest == *target);
+            let names = same.filter_map(|other| other.name.clone()).filter(|name| !name.contains('@')).collect();
+            Lost { by_digest, names }
+        })
+        .collect()
+}
+
+fn listing(
+    content: &Content,
+    catalog: &mut Catalog,
+    entry: IndexEntry,
+    config: &ImageConfig,
+    is_suspect: bool,
+) -> Result<Listing> {
     let name = entry.name.as_deref().unwrap_or("a removed image").to_owned();
     let mut blobs = BTreeSet::new();
     if !chain(content, &entry.target.digest, &entry.manifest, MAX_NESTING, &mut blobs)? {
@@ -65,7 +102,10 @@ fn listing(content: &Content, catalog: &mut Catalog, entry: IndexEntry, config: 
     }
     let mut layers = HashMap::new();
     for (blob, diff_id) in image.layers.iter().zip(config_file.diff_ids()) {
-        let size = match catalog.layers.get(diff_id).copied().or_else(|| content.complete_layer(diff_id)) {
+        let size = match catalog.layers.get(diff_id).copied().or_else(|| {
+            let complete = content.complete_layer(diff_id)?;
+            (!is_suspect || content.is_as_measured(diff_id, &complete)).then_some(complete)
+        }) {
             Some(size) => size,
             None => unpack_again(content, blob, diff_id, config, &name)?,
         };

@@ -4,6 +4,8 @@ mod host;
 
 use std::path::Path;
 
+use podwright_admin_api::v1::Leftover;
+
 use crate::client;
 
 /// How a line of the check ended.
@@ -49,16 +51,16 @@ impl Finding {
 }
 
 /// Prints the findings; whether nothing failed.
-pub(crate) async fn run(state: &Path, root: &Path) -> bool {
+pub(crate) async fn run(state: &Path, root: &Path, repair: bool) -> bool {
     let mut findings = host::findings(state, root);
-    findings.extend(daemon(state).await);
+    findings.extend(daemon(state, repair).await);
     for finding in &findings {
         println!("{}", finding.line());
     }
     findings.iter().all(|finding| finding.grade != Grade::Fail)
 }
 
-async fn daemon(state: &Path) -> Vec<Finding> {
+async fn daemon(state: &Path, repair: bool) -> Vec<Finding> {
     let version = match client::version(state).await {
         Ok(version) => version,
         Err(error) => return vec![Finding::warn("daemon", format!("{error:#}"))],
@@ -67,12 +69,9 @@ async fn daemon(state: &Path) -> Vec<Finding> {
         "daemon",
         format!("podwrightd {} answers, cgroup driver {}", version.version, version.cgroup_driver),
     )];
-    match client::leftovers(state).await {
+    match client::leftovers(state, repair).await {
         Ok(found) => {
-            let left = found.leftovers.iter();
-            findings.extend(left.map(|left| {
-                Finding::warn("leftover", format!("{} {} belongs to no record; {}", left.kind, left.name, left.advice))
-            }));
+            findings.extend(found.leftovers.iter().map(leftover));
             if found.leftovers.is_empty() {
                 findings.push(Finding::ok("leftovers", "nothing that belongs to no record"));
             }
@@ -81,4 +80,16 @@ async fn daemon(state: &Path) -> Vec<Finding> {
         Err(error) => findings.push(Finding::warn("leftovers", format!("{error:#}"))),
     }
     findings
+}
+
+fn leftover(left: &Leftover) -> Finding {
+    let Leftover { kind, name, advice, removed, failure } = left;
+    match (removed, failure.as_str()) {
+        (true, _) => Finding::ok("leftover", format!("{kind} {name} belonged to no record and was removed")),
+        (false, "") => Finding::warn("leftover", format!("{kind} {name} belongs to no record; {advice}")),
+        (false, why) => Finding::warn(
+            "leftover",
+            format!("{kind} {name} belongs to no record and can not be removed: {why}; {advice}"),
+        ),
+    }
 }

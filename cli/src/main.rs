@@ -5,6 +5,7 @@
 
 mod check;
 mod client;
+mod images;
 mod why;
 
 use std::path::PathBuf;
@@ -52,10 +53,29 @@ enum Command {
         #[arg(long, short, value_enum, default_value = "text")]
         output: Output,
     },
-    /// Check what the host must have, and whether anything is left on it that belongs to no pod. Changes nothing; fails if a line says FAIL.
-    Check,
+    /// Check what the host must have, and whether anything is left on it that belongs to no pod. Fails if a line says FAIL.
+    Check {
+        /// Remove what belongs to no pod. What another daemon or somebody else may own stays.
+        #[arg(long)]
+        repair: bool,
+    },
+    /// What concerns the images on this node.
+    Images {
+        #[command(subcommand)]
+        command: Images,
+    },
     /// Print the version of this program and of the daemon.
     Version,
+}
+
+#[derive(Subcommand)]
+enum Images {
+    /// Read every byte of the image store, and fetch or unpack again what is damaged. Fails if something stays damaged.
+    Verify {
+        /// Only tell.
+        #[arg(long)]
+        no_repair: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -76,7 +96,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     let Place { state, root } = &arguments.place;
     match &arguments.command {
         Command::Why { pod, output } => runtime.block_on(why::run(state, pod, *output)).map(|()| true),
-        Command::Check => Ok(runtime.block_on(check::run(state, root))),
+        Command::Check { repair } => Ok(runtime.block_on(check::run(state, root, *repair))),
+        Command::Images { command: Images::Verify { no_repair } } => {
+            runtime.block_on(images::verify(state, !no_repair))
+        }
         Command::Version => {
             println!("podwright   {}", env!("CARGO_PKG_VERSION"));
             match runtime.block_on(client::version(state)) {

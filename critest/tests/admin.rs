@@ -118,3 +118,87 @@ fn root_check_and_version_answer_without_a_daemon() {
     };
     must(test());
 }
+
+/// Each kind of leak is planted, seen, and removed; pods and what belongs to others stay.
+#[test]
+fn root_check_repairs_what_belongs_to_no_pod_and_nothing_else() {
+    with_world(async |world| {
+        let pod = world.run_pod_named("kept").await?;
+        let id = world.run_shell(&pod, "main", "sleep 1000").await?;
+        let before = world.daemon.census()?;
+        let (base, nobody) = (world.daemon.path(""), "0f".repeat(32));
+        let own = |name: &str| base.join(format!("{name}{nobody}"));
+        for dir in ["root/sandboxes/", "root/containers/", "state/shm/"] {
+            fs::create_dir_all(own(dir).join("inner"))?;
+        }
+        fs::write(own("root/containers/").join("record.json"), "x")?;
+        let log = base.join(format!("state/shims/{nobody}.log"));
+        fs::write(&log, "x")?;
+        let host = world.daemon.host();
+        for point in [own("root/containers/").join("inner"), own("state/shm/")] {
+            host.run(&["mount", "-t", "tmpfs", "leak", &point.display().to_string()])?;
+        }
+        host.run(&["ip", "netns", "add", &nobody])?;
+        // Of others: names that we do not give, a mount elsewhere, a namespace that somebody pinned.
+        let others = [base.join("root/containers/lost+found"), base.join("state/shm/other")];
+        others.iter().try_for_each(fs::create_dir_all)?;
+        let elsewhere = own("volumes/");
+        fs::create_dir_all(&elsewhere)?;
+        host.run(&["mount", "-t", "tmpfs", "mine", &elsewhere.display().to_string()])?;
+        host.run(&["ip", "netns", "add", "cni-of-somebody"])?;
+
+        let pin = std::path::PathBuf::from(format!("/run/netns/{nobody}"));
+        let planted = [own("root/sandboxes/"), own("root/containers/"), own("state/shm/"), log, pin];
+        let told = said(&world.daemon.podwright(&["check"])?)?;
+        for path in &planted {
+            ensure!(told.contains(&format!("{} belongs to no record", path.display())), "{}: {told}", path.display());
+        }
+        let repaired = said(&world.daemon.podwright(&["check", "--repair"])?)?;
+        ensure!(!repaired.contains("can not be removed"), "{repaired}");
+        for path in &planted {
+            ensure!(
+                repaired.contains(&format!("{} belonged to no record and was removed", path.display())),
+                "{repaired}"
+            );
+        }
+        let after = said(&world.daemon.podwright(&["check"])?)?;
+        ensure!(after.contains("nothing that belongs to no record"), "{after}");
+        ensure!(others.iter().all(|path| path.exists()), "what others made is gone");
+        let host = world.daemon.host();
+        let table = host.run(&["cat", "/proc/self/mountinfo"])?;
+        ensure!(table.contains(&elsewhere.display().to_string()), "what others mounted is gone");
+        ensure!(host.run(&["ip", "netns", "list"])?.contains("cni-of-somebody"), "a pin of others is gone");
+        for path in &others {
+            fs::remove_dir(path)?;
+        }
+        host.run(&["umount", &elsewhere.display().to_string()])?;
+        fs::remove_dir(&elsewhere)?;
+        host.run(&["ip", "netns", "del", "cni-of-somebody"])?;
+        ensure!(world.sh(&id, "echo well").await? == "well", "the pod that is known");
+        world.comes_back_to(&before).await
+    });
+}
+
+#[test]
+fn root_images_verify_finds_and_mends() {
+    with_world(async |world| {
+        let whole = said(&world.daemon.podwright(&["images", "verify"])?)?;
+        ensure!(whole.contains("images 1,") && whole.contains("damaged 0"), "{whole}");
+        let layers = fs::read_dir(world.daemon.path("root/layers"))?.flatten().next().context("no layer")?.path();
+        let program = layers.join("fs/bin/busybox");
+        let content = fs::read(&program)?;
+        fs::write(&program, "damaged")?;
+        let told = world.daemon.podwright(&["images", "verify", "--no-repair"])?;
+        let text = String::from_utf8_lossy(&told.stdout).into_owned();
+        ensure!(
+            !told.status.success() && text.contains("FAIL  layer sha256:") && text.contains(&world.image),
+            "{text}"
+        );
+        let mended = said(&world.daemon.podwright(&["images", "verify"])?)?;
+        ensure!(mended.contains("unpacked again") && fs::read(&program)? == content, "{mended}");
+        let pod = world.run_pod_named("mended").await?;
+        world.run_shell(&pod, "main", "sleep 1000").await?;
+        world.remove_pod(&pod.id).await?;
+        world.count().await
+    });
+}

@@ -2,6 +2,7 @@
 //! for on the host is in `leftovers`, how pods are told in `why`.
 
 mod leftovers;
+mod verify;
 mod why;
 
 use std::sync::Arc;
@@ -9,7 +10,11 @@ use std::time::Duration;
 
 use podwright_admin_api::SOCKET;
 use podwright_admin_api::v1::admin_server::{Admin, AdminServer};
-use podwright_admin_api::v1::{CheckRequest, CheckResponse, VersionRequest, VersionResponse, WhyRequest, WhyResponse};
+use podwright_admin_api::v1::{
+    CheckRequest, CheckResponse, VerifyImagesRequest, VerifyImagesResponse, VersionRequest, VersionResponse,
+    WhyRequest, WhyResponse,
+};
+use podwright_imageservice::ImageStore;
 use podwright_podsandbox::Engine;
 use tokio::task::JoinHandle;
 use tonic::transport::Server;
@@ -29,12 +34,13 @@ const CHECK_LIMIT: Duration = Duration::from_secs(20);
 /// The service.
 pub(crate) struct Operator {
     engine: Engine,
+    images: ImageStore,
     places: Arc<Places>,
     version: VersionResponse,
 }
 
 impl Operator {
-    pub(crate) fn new(config: &Config, engine: Engine, driver: &CgroupDriver) -> Self {
+    pub(crate) fn new(config: &Config, engine: Engine, images: ImageStore, driver: &CgroupDriver) -> Self {
         let version = VersionResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
@@ -42,7 +48,7 @@ impl Operator {
             root: config.root.display().to_string(),
             state: config.state.display().to_string(),
         };
-        Self { engine, places: Arc::new(Places::new(config)), version }
+        Self { engine, images, places: Arc::new(Places::new(config)), version }
     }
 }
 
@@ -85,9 +91,18 @@ impl Admin for Operator {
         Ok(Response::new(WhyResponse { pods: pods.into_iter().map(why::told).collect() }))
     }
 
-    async fn check(&self, _: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
+    async fn verify_images(
+        &self,
+        request: Request<VerifyImagesRequest>,
+    ) -> Result<Response<VerifyImagesResponse>, Status> {
+        let found = self.images.verify(request.into_inner().repair).await;
+        found.map(|found| Response::new(verify::told(found))).map_err(|error| verify::failed(&error))
+    }
+
+    async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
         let (engine, places) = (self.engine.clone(), Arc::clone(&self.places));
-        let looking = tokio::task::spawn_blocking(move || places.look(&engine));
+        let repair = request.into_inner().repair;
+        let looking = tokio::task::spawn_blocking(move || places.look(&engine, repair));
         match tokio::time::timeout(CHECK_LIMIT, looking).await {
             Ok(Ok(found)) => Ok(Response::new(found)),
             Ok(Err(error)) => Err(Status::internal(format!("check the host: the look at it ended early: {error}"))),

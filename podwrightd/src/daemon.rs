@@ -20,6 +20,8 @@ use crate::{admin, listener, serve, settings};
 
 /// Where the shim is installed if it is not beside the daemon.
 const INSTALLED_SHIM: &str = "/usr/libexec/podwright/podwright-shim";
+/// For what is not on the disk yet when the daemon ends.
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 /// Its name.
 const SHIM: &str = "podwright-shim";
 
@@ -58,14 +60,15 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     tracing::info!(%socket, %root, streaming = %streaming.address(), "serving the CRI");
     let stop_streams = CancellationToken::new();
     let streams = tokio::spawn(streams.serve(engine.clone(), stop_streams.clone()));
-    let operators = admin::serve(admin::Operator::new(&config, engine.clone(), &driver), &config);
+    let operators = admin::serve(admin::Operator::new(&config, engine.clone(), images.clone(), &driver), &config);
     let drain = Duration::from_secs(config.drain_seconds.get().into());
-    let served = serve::serve(Cri::new(engine, images, node, streaming), listener, drain).await;
+    let served = serve::serve(Cri::new(engine, images.clone(), node, streaming), listener, drain).await;
     stop_streams.cancel();
     let _ = streams.await;
     let _ = std::fs::remove_file(config.listen.path());
     admin::end(operators, &config);
     driver.close();
+    close_images(&images).await;
     tracing::info!("stopped");
     served
 }
@@ -94,6 +97,19 @@ async fn bind_streaming(config: &Config) -> anyhow::Result<(Streaming, Streaming
 async fn open_images(config: &Config) -> anyhow::Result<ImageStore> {
     let images = settings::images(config);
     ImageStore::open(&config.root, images).await.context("cannot open the image store")
+}
+
+/// So that the next boot need not look at every layer. A disk that hangs must not keep the daemon from ending.
+async fn close_images(images: &ImageStore) {
+    match tokio::time::timeout(CLOSE_LIMIT, images.close()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the image store is not closed; after a restart of the node its layers are looked at")
+        }
+        Err(_) => {
+            tracing::warn!("the disk of images does not answer; after a restart of the node its layers are looked at")
+        }
+    }
 }
 
 /// Pods cost descriptors: connections to shims, namespaces. A limit that cannot be raised shows when it is reached. Returns the soft

@@ -1,7 +1,9 @@
-//! What is on the host and belongs to no record: a look at the places where pods leave something. Changes nothing.
+//! What is on the host and belongs to no record: a look at the places where pods leave something. Changes nothing; `repair` removes.
 //!
 //! Things are listed first, then the ids that are known are read, then it is seen whether what nobody knows is still there. So neither
 //! a pod that is just being made nor one that is just being removed is taken for a leftover.
+
+mod repair;
 
 use std::collections::HashSet;
 use std::fs;
@@ -55,16 +57,15 @@ impl Places {
         Self { root: config.root.clone(), state: config.state.clone(), netns: config.pods.netns_dir.clone() }
     }
 
-    /// Looks.
-    pub(super) fn look(&self, engine: &Engine) -> CheckResponse {
+    /// Looks, and removes what it finds if that is asked for.
+    pub(super) fn look(&self, engine: &Engine, repair: bool) -> CheckResponse {
         let mut look = Look::default();
         self.directories(&mut look);
         look.mounts(&[&self.root, &self.state]);
         // What daemons share can not be told apart.
         match others() {
-            Ok(Others { in_our_namespace: true, .. }) => {
-                look.skip("namespaces, shims and cgroups", "another podwrightd runs here")
-            }
+            Ok(Others { in_our_namespace: Some(other), .. }) => look
+                .skip("namespaces, shims and cgroups", &format!("another podwrightd runs here: {}", other.display())),
             Ok(Others { anywhere, .. }) => {
                 look.directory("netns", &self.netns, "umount it and delete the file, if no other runtime uses it");
                 look.shims();
@@ -76,7 +77,11 @@ impl Places {
             }
             Err(error) => look.skip("namespaces, shims and cgroups", &format!("/proc can not be read: {error}")),
         }
-        let mut leftovers = look.unknown(&known(engine));
+        let found = look.unknown(&known(engine));
+        let mut leftovers: Vec<Leftover> = match repair {
+            true => repair::all(found, &self.state, &known(engine)),
+            false => found.into_iter().map(Found::told).collect(),
+        };
         leftovers.extend(self.quarantine());
         leftovers.truncate(MOST_LEFTOVERS);
         CheckResponse { leftovers, not_checked: look.not_checked }
@@ -98,6 +103,8 @@ impl Places {
             kind: "quarantine".into(),
             name: path.display().to_string(),
             advice: advice.into(),
+            removed: false,
+            failure: String::new(),
         };
         entries.map(|entry| told(entry.path())).collect()
     }
@@ -164,12 +171,17 @@ impl Look {
         }
     }
 
-    fn unknown(&mut self, known: &HashSet<String>) -> Vec<Leftover> {
+    fn unknown(&mut self, known: &HashSet<String>) -> Vec<Found> {
         let unknown = std::mem::take(&mut self.found).into_iter().filter(|found| !known.contains(&found.id));
-        let still_there = unknown.filter(|found| found.path.symlink_metadata().is_ok());
-        still_there
-            .map(|found| Leftover { kind: found.kind.into(), name: found.name, advice: found.advice.into() })
-            .collect()
+        unknown.filter(|found| found.path.symlink_metadata().is_ok()).collect()
+    }
+}
+
+impl Found {
+    /// In the API's words; nothing was done about it.
+    fn told(self) -> Leftover {
+        let (kind, advice) = (self.kind.into(), self.advice.into());
+        Leftover { kind, name: self.name, advice, removed: false, failure: String::new() }
     }
 }
 
@@ -188,7 +200,7 @@ fn id_in(name: &str) -> Option<String> {
 
 /// Other daemons.
 struct Others {
-    in_our_namespace: bool,
+    in_our_namespace: Option<PathBuf>,
     anywhere: bool,
 }
 
@@ -197,15 +209,18 @@ fn others() -> io::Result<Others> {
     let mut others = processes(DAEMON)?;
     let pid = std::process::id().to_string();
     others.retain(|process| !process.ends_with(&pid));
-    let in_our_namespace = others.iter().any(|process| fs::read_link(process.join("ns/mnt")).is_ok_and(|of| of == own));
-    Ok(Others { in_our_namespace, anywhere: !others.is_empty() })
+    let is_here = |process: &&PathBuf| fs::read_link(process.join("ns/mnt")).is_ok_and(|of| of == own);
+    Ok(Others { in_our_namespace: others.iter().find(is_here).cloned(), anywhere: !others.is_empty() })
 }
 
 /// Directories in /proc of the processes of this name.
 fn processes(name: &str) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for process in fs::read_dir("/proc")?.flatten().map(|entry| entry.path()) {
-        if fs::read_to_string(process.join("comm")).is_ok_and(|comm| comm.trim_end() == name) {
+        // Not `self`, which would be another podwrightd.
+        let is_number =
+            process.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.parse::<u32>().is_ok());
+        if is_number && fs::read_to_string(process.join("comm")).is_ok_and(|comm| comm.trim_end() == name) {
             found.push(process);
         }
     }
@@ -240,7 +255,7 @@ mod tests {
         look.directory("directory", &dir.path().join("absent"), "x");
         fs::remove_dir(dir.path().join(&gone)).unwrap();
         let left = look.unknown(&HashSet::from([known]));
-        let names: Vec<&str> = left.iter().map(|leftover| leftover.name.as_str()).collect();
+        let names: Vec<&str> = left.iter().map(|found| found.name.as_str()).collect();
         assert_eq!(names, [dir.path().join(&unknown).to_str().unwrap()]);
         assert!(look.not_checked.is_empty());
     }

@@ -11,6 +11,7 @@ mod chaos;
 mod check;
 mod critest;
 mod fuzz;
+mod power;
 mod process;
 mod setup;
 mod soak;
@@ -64,6 +65,8 @@ enum Command {
     Chaos(chaos::Options),
     /// Make, use and remove thousands of pods: the daemon may not grow, and nothing may be left. Needs root.
     Soak(#[command(flatten)] soak::Options),
+    /// Cut the power at every flush of a disk and between, and look whether the daemon opens what is left. Needs root, /dev/fuse, loop devices.
+    PowerLoss(#[command(flatten)] power::Options),
     /// Fuzz every parser with libFuzzer, from the corpus in fuzz/corpus.
     Fuzz {
         /// For all targets together.
@@ -98,6 +101,7 @@ fn run() -> Result<()> {
         Command::Bench(options) => bench::run(&workspace, &options),
         Command::Chaos(options) => chaos::run(&workspace, &options),
         Command::Soak(options) => soak::run(&workspace, &options),
+        Command::PowerLoss(options) => power::run(&workspace, &options),
         Command::Fuzz { seconds, targets } => fuzz::run(&workspace, seconds, &targets),
         Command::Vm(options) => {
             setup::for_guests()?;

@@ -7,6 +7,7 @@ mod emulator;
 mod image;
 mod payload;
 mod qemu;
+pub(crate) mod storage;
 
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};

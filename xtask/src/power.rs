@@ -1,0 +1,40 @@
+//! `cargo xtask power-loss`: builds the daemon and the harness (critest's podwright-power), gets qemu's storage daemon, and starts it.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::build::{self, Profile};
+use crate::process::{self, step};
+use crate::workspace::Workspace;
+use crate::{setup, vm};
+
+/// Its name.
+const HARNESS: &str = "podwright-power";
+
+/// What is passed on. The harness alone knows its flags and their defaults.
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Options {
+    /// Arguments of the harness, such as --points 40 --seed 1; --help shows them all.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+/// Builds and starts the harness in our place.
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    process::ensure_root("the power cuts")?;
+    setup::for_guests()?;
+    build::run(workspace, Profile::Dev)?;
+    step("building the power cuts");
+    process::run(&mut workspace.cargo(&["build", "--quiet", "--package", "podwright-critest", "--bin", HARNESS]))?;
+    let emulator = vm::storage::ensure(&workspace.target).context("unpacking qemu's storage daemon")?;
+    let mut command = Command::new(workspace.target.join("debug").join(HARNESS));
+    command.env("PODWRIGHT_BIN_DIR", Profile::Dev.output(workspace));
+    command.arg("--emulator").arg(emulator).args(&options.arguments);
+    // In our place, so that nobody returns before it has cleaned up.
+    Err(command.exec()).with_context(|| format!("starting {HARNESS}"))
+}

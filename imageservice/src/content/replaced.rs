@@ -61,15 +61,18 @@ impl Content {
     }
 
     /// Says that the store is in use. Whether it was when an earlier boot ended: then names and lengths can not be trusted.
-    pub(crate) fn begin_use(&self) -> Result<bool> {
+    pub(crate) fn begin_use(&self) -> bool {
         let path = self.root.join(OPENED);
         // Unreadable is torn, which is no clean end either.
         let unclean = match std::fs::read_to_string(&path) {
             Ok(boot_id) => boot_id.trim() != self.boot_id,
             Err(error) => error.kind() != std::io::ErrorKind::NotFound,
         };
-        replace(&path, self.boot_id.as_bytes())?;
-        Ok(unclean)
+        // On a full disk the store has to open, so that images can be removed.
+        if let Err(error) = replace(&path, self.boot_id.as_bytes()) {
+            tracing::warn!(%error, "the store opens without a word that it is in use");
+        }
+        unclean
     }
 
     /// Says that everything is on disk.

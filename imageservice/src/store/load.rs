@@ -33,7 +33,7 @@ pub(super) struct Lost {
 pub(super) fn load(content: &Content, config: &ImageConfig) -> Result<Loaded> {
     let mut catalog = Catalog::default();
     let mut lost = Vec::new();
-    let is_suspect = content.begin_use()?;
+    let is_suspect = content.begin_use();
     catalog.blobs.extend(content.blobs_on_disk()?);
     let entries = read_index(&content.images())?;
     let found = entries.len();

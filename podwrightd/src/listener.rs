@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use tokio::net::UnixListener;
@@ -13,6 +14,12 @@ use tokio::net::UnixListener;
 const DIRECTORY_MODE: u32 = 0o700;
 /// The owner and its group speak to the runtime; whoever can is root on the node.
 const SOCKET_MODE: u32 = 0o660;
+
+/// Longest wait for the lock. A daemon that was killed may have been starting a program: until that is executed it holds what the daemon
+/// held, the lock included.
+const LOCK_WITHIN: Duration = Duration::from_secs(2);
+/// Pause before the lock is tried again.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Why the daemon can not take its place.
 #[derive(Debug, thiserror::Error)]
@@ -85,10 +92,14 @@ pub(crate) fn lock_root(root: &Path) -> Result<RootLock, PlaceError> {
         .mode(0o600)
         .open(&path)
         .map_err(PlaceError::io("open", &path))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(RootLock { _file: file }),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(PlaceError::Locked { root: root.to_owned() }),
-        Err(errno) => Err(PlaceError::io("lock", &path)(errno.into())),
+    let end = Instant::now() + LOCK_WITHIN;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(RootLock { _file: file }),
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < end => std::thread::sleep(LOCK_PAUSE),
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(PlaceError::Locked { root: root.to_owned() }),
+            Err(errno) => return Err(PlaceError::io("lock", &path)(errno.into())),
+        }
     }
 }
 
@@ -139,6 +150,18 @@ mod tests {
         assert!(matches!(refused, PlaceError::Locked { .. }), "{refused}");
         drop(held);
         lock_root(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_is_given_back_in_a_moment_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = lock_root(dir.path()).unwrap();
+        std::thread::scope(|scope| {
+            let next = scope.spawn(|| lock_root(dir.path()));
+            std::thread::sleep(LOCK_PAUSE * 3);
+            drop(held);
+            next.join().unwrap().unwrap();
+        });
     }
 
     #[tokio::test]

@@ -39,6 +39,9 @@ fn flip(path: &Path) {
     std::fs::write(path, bytes).unwrap();
 }
 
+/// Time for what comes by itself.
+const SOON: Duration = Duration::from_secs(120);
+
 /// Waits until layers are synced, so that the store's files do not change by themselves.
 async fn settle(test: &TestStore) {
     let is_unsynced = || {
@@ -47,9 +50,12 @@ async fn settle(test: &TestStore) {
             std::fs::read_to_string(layer.path().join("layer.json")).is_ok_and(|text| text.contains("unsynced"))
         })
     };
-    while is_unsynced() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let settled = async {
+        while is_unsynced() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, settled).await.expect("the layers were not synced");
 }
 
 fn remedies(found: &Verification) -> Vec<(&str, &Remedy)> {
@@ -157,9 +163,12 @@ async fn root_a_damaged_layer_stays_while_a_container_shows_it() {
 }
 
 async fn until_listed(store: &ImageStore, reference: &str) {
-    while store.status(reference).is_none() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let listed = async {
+        while store.status(reference).is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(SOON, listed).await.expect("the image was not fetched again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,12 +3,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use podwright_cri_api::v1::ListImagesRequest;
 use podwright_critest::{Cri, shell};
 use podwright_testutil::image::{Compression, LayerBuilder};
 use podwright_testutil::{Daemon, Registry, TestHost, base};
+
+/// Time in which a damaged image comes again.
+const HEALED_WITHIN: Duration = Duration::from_secs(120);
 
 /// What names the boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -149,8 +153,10 @@ impl Stage {
         self.daemon.start_again()?;
         let mut cri = Cri::connect(&self.daemon).await?;
         for image in &self.images {
+            let end = Instant::now() + HEALED_WITHIN;
             while cri.image(image).await?.is_none() {
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                ensure!(Instant::now() < end, "{image} was not fetched again within {HEALED_WITHIN:?}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
         let verified = self.daemon.podwright(&["images", "verify", "--no-repair"])?;

@@ -241,7 +241,7 @@ async fn root_layers_are_looked_at_after_an_end_without_warning_and_not_after_an
         let store = test.reopened().await;
         assert!(opened.exists());
         assert_eq!(std::fs::read(&marker).unwrap() == b"cut", is_mended, "closed: {is_closed}");
-        assert_eq!(store.status(&reference).is_some(), true);
+        assert!(store.status(&reference).is_some());
         settle(&test).await;
         std::fs::set_permissions(&marker, mode.clone()).unwrap();
     }

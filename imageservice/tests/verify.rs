@@ -55,7 +55,7 @@ async fn settle(test: &TestStore) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(SOON, settled).await.expect("the layers were not synced");
+    tokio::time::timeout(SOON, settled).await.unwrap();
 }
 
 fn remedies(found: &Verification) -> Vec<(&str, &Remedy)> {
@@ -168,7 +168,7 @@ async fn until_listed(store: &ImageStore, reference: &str) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(SOON, listed).await.expect("the image was not fetched again");
+    tokio::time::timeout(SOON, listed).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -103,7 +103,12 @@ fn bytes_of_the_environment_survive() {
 /// Lets every try to write the record fail, as a full disk does.
 fn full(node: &Node, kind: &str, id: &str) -> std::path::PathBuf {
     let blocked = node.disk.path().join("root").join(kind).join(id).join("record.tmp");
-    std::fs::create_dir(&blocked).unwrap();
+    // A record that is just being written has this name for a moment.
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while let Err(error) = std::fs::create_dir(&blocked) {
+        assert!(error.kind() == std::io::ErrorKind::AlreadyExists && std::time::Instant::now() < end, "{error}");
+        std::thread::yield_now();
+    }
     blocked
 }
 

@@ -87,7 +87,7 @@ async fn root_rubbish_ends_its_connection_and_nothing_else() {
     let fds = [std::os::fd::AsFd::as_fd(&null); 8];
     socket::send(&stranger, &request(None), &fds).unwrap();
     assert_eq!(kind(say(&stranger, &request(None)).unwrap()), FailureKind::Unsupported);
-    wait_for("they are closed", || std::fs::read_dir(&descriptors).unwrap().count() == before).await;
+    wait_for("they are closed", || std::fs::read_dir(&descriptors).unwrap().count() <= before).await;
     assert_eq!(world.client.state().await.unwrap().0.containers.len(), 1);
     world.finish().await;
 }

@@ -2,7 +2,6 @@
 
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -85,10 +84,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     );
     build::run(workspace, Profile::Release)?;
     step("building the benchmark");
-    let words = ["build", "--quiet", "--release", "--package", "podwright-critest", "--bin", "podwright-bench"];
-    process::run(&mut workspace.cargo(&words))?;
-    let mut command = Command::new(workspace.target.join("release/podwright-bench"));
-    command.args(options.arguments(workspace)).env("PODWRIGHT_BIN_DIR", Profile::Release.output(workspace));
+    let mut command = build::harness_command(workspace, "podwright-bench", Profile::Release, Profile::Release)?;
+    command.args(options.arguments(workspace));
     // In our place, so that Ctrl-C is its own to handle and nobody returns before it has cleaned up.
     Err(command.exec()).context("starting podwright-bench")
 }

@@ -68,6 +68,28 @@ pub(crate) fn everything_for_tests(workspace: &Workspace) -> Result<()> {
     tools(workspace, Profile::Dev)
 }
 
+/// A program of critest/src/bin, built with our profile or optimised, and its path.
+pub(crate) fn harness(workspace: &Workspace, name: &str, profile: Profile) -> Result<PathBuf> {
+    let mut command = workspace.cargo(&["build", "--quiet", "--package", "podwright-critest", "--bin", name]);
+    if profile == Profile::Release {
+        command.arg("--release");
+    }
+    process::run(&mut command)?;
+    Ok(workspace.target.join(profile.cargo_dir()).join(name))
+}
+
+/// The same as a command that finds the daemon of `programs`, which must be built.
+pub(crate) fn harness_command(
+    workspace: &Workspace,
+    name: &str,
+    profile: Profile,
+    programs: Profile,
+) -> Result<Command> {
+    let mut command = Command::new(harness(workspace, name, profile)?);
+    command.env("PODWRIGHT_BIN_DIR", programs.output(workspace));
+    Ok(command)
+}
+
 fn collect_daemon(workspace: &Workspace, profile: Profile) -> Result<()> {
     let shim = shim(workspace)?;
     let built = workspace.target.join(profile.cargo_dir());

@@ -41,9 +41,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 pub(crate) fn command(workspace: &Workspace, options: &Options) -> Result<Command> {
     build::run(workspace, Profile::Chaos)?;
     step("building the kill loop");
-    process::run(&mut workspace.cargo(&["build", "--quiet", "--package", "podwright-critest", "--bin", HARNESS]))?;
-    let mut command = Command::new(workspace.target.join("debug").join(HARNESS));
-    command.env("PODWRIGHT_BIN_DIR", Profile::Chaos.output(workspace));
+    let mut command = build::harness_command(workspace, HARNESS, Profile::Dev, Profile::Chaos)?;
     command.args(&options.arguments);
     Ok(command)
 }

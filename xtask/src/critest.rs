@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::build::{self, Profile};
-use crate::process::{self, step};
+use crate::process::step;
 use crate::workspace::Workspace;
 
 /// Names a source tree of cri-tools, as the flag does.
@@ -82,14 +82,8 @@ impl Kit {
         let programs = build::critest(workspace, cri_tools)?;
         let parts = parts::ensure(workspace).context("gathering what critest's images are made of")?;
         step("building the runner of critest");
-        let words = ["build", "--quiet", "--package", "podwright-critest", "--bin", "podwright-critest"];
-        process::run(&mut workspace.cargo(&words))?;
-        Ok(Self {
-            programs,
-            parts,
-            runner: workspace.target.join("debug/podwright-critest"),
-            skips: workspace.root.join("critest/skips.toml"),
-        })
+        let runner = build::harness(workspace, "podwright-critest", Profile::Dev)?;
+        Ok(Self { programs, parts, runner, skips: workspace.root.join("critest/skips.toml") })
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -30,10 +29,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     setup::for_guests()?;
     build::run(workspace, Profile::Dev)?;
     step("building the power cuts");
-    process::run(&mut workspace.cargo(&["build", "--quiet", "--package", "podwright-critest", "--bin", HARNESS]))?;
+    let mut command = build::harness_command(workspace, HARNESS, Profile::Dev, Profile::Dev)?;
     let emulator = vm::storage::ensure(&workspace.target).context("unpacking qemu's storage daemon")?;
-    let mut command = Command::new(workspace.target.join("debug").join(HARNESS));
-    command.env("PODWRIGHT_BIN_DIR", Profile::Dev.output(workspace));
     command.arg("--emulator").arg(emulator).args(&options.arguments);
     // In our place, so that nobody returns before it has cleaned up.
     Err(command.exec()).with_context(|| format!("starting {HARNESS}"))

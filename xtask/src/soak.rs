@@ -28,13 +28,17 @@ pub(crate) struct Options {
 impl Options {
     /// What a run of all tests has time for.
     pub(crate) const SHORT: Self = Self { pods: 600, every: 200, dev: true };
+
+    fn programs(&self) -> Profile {
+        if self.dev { Profile::Dev } else { Profile::Release }
+    }
 }
 
 /// Builds what is needed, and starts it in our place.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     process::ensure_root("the soak")?;
     setup::for_tests()?;
-    build::run(workspace, if options.dev { Profile::Dev } else { Profile::Release })?;
+    build::run(workspace, options.programs())?;
     // In our place, so that nobody returns before it has cleaned up.
     Err(command(workspace, options)?.exec()).context("starting podwright-soak")
 }
@@ -42,11 +46,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 /// The harness, built, for programs that are built.
 pub(crate) fn command(workspace: &Workspace, options: &Options) -> Result<Command> {
     step("building the soak");
-    let words = ["build", "--quiet", "--package", "podwright-critest", "--bin", "podwright-soak"];
-    process::run(&mut workspace.cargo(&words))?;
-    let profile = if options.dev { Profile::Dev } else { Profile::Release };
-    let mut command = Command::new(workspace.target.join("debug/podwright-soak"));
+    let mut command = build::harness_command(workspace, "podwright-soak", Profile::Dev, options.programs())?;
     command.args(["--pods", &options.pods.to_string(), "--every", &options.every.to_string()]);
-    command.env("PODWRIGHT_BIN_DIR", profile.output(workspace));
     Ok(command)
 }

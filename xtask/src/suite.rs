@@ -192,26 +192,9 @@ pub(crate) fn demo(workspace: &Workspace) -> Result<()> {
     setup::for_demo()?;
     build::daemon(workspace, Profile::Dev)?;
     step("building the demo");
-    process::run(&mut workspace.cargo(&[
-        "build",
-        "--quiet",
-        "--package",
-        "podwright-critest",
-        "--bin",
-        "podwright-demo",
-    ]))?;
-    start(workspace, Profile::Dev, "podwright-demo", &[])
-}
-
-fn start(workspace: &Workspace, profile: Profile, name: &str, words: &[&str]) -> Result<()> {
-    let built = match profile {
-        Profile::Dev | Profile::Chaos => "debug",
-        Profile::Release => "release",
-    };
-    let mut command = Command::new(workspace.target.join(built).join(name));
-    command.args(words).env("PODWRIGHT_BIN_DIR", profile.output(workspace));
+    let mut command = build::harness_command(workspace, "podwright-demo", Profile::Dev, Profile::Dev)?;
     // In our place, so that Ctrl-C is its own to handle and nobody returns before it has cleaned up.
-    Err(command.exec()).with_context(|| format!("starting {name}"))
+    Err(command.exec()).context("starting podwright-demo")
 }
 
 #[cfg(test)]

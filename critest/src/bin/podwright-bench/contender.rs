@@ -71,6 +71,8 @@ pub(crate) struct Contender {
     /// On the chain of CNI plugins.
     pub(crate) chain: Cri,
     pub(crate) image: String,
+    /// The same image as the runtime on the plugins knows it.
+    pub(crate) chain_image: String,
     pub(crate) registry: Registry,
     // Last: ends the processes.
     server: Server,
@@ -96,9 +98,9 @@ impl Contender {
         let chained_image = its_registry.reference("busybox", "bench");
         chained.pull(&chained_image).await?;
         network_ready(&mut chained).await?;
-        // Both know the image by the name of the first registry.
         let server = Server::Ours { daemon: Box::new(daemon), plugins: Box::new(plugins) };
-        let mut ours = Self::over("podwright", cri, chained, image, registry, server).await?;
+        let mut ours = Self::over("podwright", cri, image, registry, server).await?;
+        (ours.chain, ours.chain_image) = (chained, chained_image);
         ours.cri.pull(&ours.image.clone()).await?;
         Ok(ours)
     }
@@ -115,7 +117,7 @@ impl Contender {
         cri.pull(&image).await?;
         network_ready(&mut cri).await?;
         let server = Server::Containerd(Box::new(containerd));
-        Self::over(kind.name(), cri.clone(), cri, image, registry, server).await
+        Self::over(kind.name(), cri, image, registry, server).await
     }
 
     /// A runtime that somebody else started on this host. Its processes are not known, so rows of its memory and start are left out.
@@ -125,22 +127,16 @@ impl Contender {
         let image = registry.push(&base::busybox()?, "busybox", "bench")?;
         let mut cri = connect(endpoint, host.dir(), host.cgroup_parent()).await?;
         cri.pull(&image).await?;
-        Self::over(name, cri.clone(), cri, image, registry, Server::Given(host)).await
+        Self::over(name, cri, image, registry, Server::Given(host)).await
     }
 
-    async fn over(name: &str, cri: Cri, chain: Cri, image: String, registry: Registry, server: Server) -> Result<Self> {
+    /// One whose best network is the chain of plugins.
+    async fn over(name: &str, cri: Cri, image: String, registry: Registry, server: Server) -> Result<Self> {
         let mut asked = cri.clone();
         let version = asked.runtime.version(VersionRequest::default()).await.context("Version")?.into_inner();
         let version = format!("{} {}", version.runtime_name, version.runtime_version);
-        Ok(Self { name: name.into(), version, cri, chain, image, registry, server })
-    }
-
-    /// The image as the runtime on the plugins knows it.
-    pub(crate) async fn chain_image(&mut self) -> Result<String> {
-        let images = self.chain.images.list_images(podwright_cri_api::v1::ListImagesRequest::default()).await;
-        let images = images.context("ListImages")?.into_inner().images;
-        let tags = images.iter().flat_map(|image| &image.repo_tags);
-        tags.into_iter().find(|tag| tag.ends_with("busybox:bench")).cloned().context("busybox is not there")
+        let (chain, chain_image) = (cri.clone(), image.clone());
+        Ok(Self { name: name.into(), version, cri, chain, image, chain_image, registry, server })
     }
 
     /// Chooses between plugins as they are and plugins that note their time.

@@ -129,7 +129,7 @@ fn push(row: &mut [(String, Samples)], index: usize, taken: Duration) {
 async fn life(contender: &mut Contender, network: Network, number: usize) -> Result<Life> {
     let image = match network {
         Network::Best | Network::Host => contender.image.clone(),
-        Network::Chain => contender.chain_image().await?,
+        Network::Chain => contender.chain_image.clone(),
     };
     let mut cri = if network == Network::Chain { contender.chain.clone() } else { contender.cri.clone() };
     let config = pod_of(&cri, &format!("{}-{number}", network.word()), network == Network::Host);

@@ -291,6 +291,15 @@ impl Cri {
         Ok(String::from_utf8_lossy(&reply.stdout).trim_end_matches('\n').to_owned())
     }
 
+    /// Waits in a container until a shell's condition holds: a container that has started need not yet have come to its last command.
+    ///
+    /// # Errors
+    /// The call failed, or the condition did not come true in time.
+    pub async fn sh_until(&mut self, id: &str, condition: &str) -> Result<()> {
+        let script = format!("until {condition}; do sleep 0.02; done");
+        self.sh(id, &script).await.with_context(|| format!("waiting for: {condition}")).map(drop)
+    }
+
     /// Path of a container's log.
     #[must_use]
     pub fn log_path(&self, pod: &Pod, container: &str) -> PathBuf {

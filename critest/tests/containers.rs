@@ -34,7 +34,7 @@ fn root_process_and_file_system_are_as_configured() {
         for line in ["nameserver 192.0.2.53", "search cluster.local", "options ndots:5"] {
             ensure!(resolv.contains(line), "{line} is not in {resolv}");
         }
-        ensure!(world.sh(&id, "cat /proc/1/comm").await? == "sleep", "process 1 is the container's");
+        world.sh_until(&id, "test $(cat /proc/1/comm) = sleep").await.context("process 1 is the container's")?;
         ensure!(world.sh(&id, "ls /proc | grep -c '^[0-9]'").await?.parse::<u32>()? < 8, "no foreign process is seen");
         ensure!(world.sh(&id, "ls -l /proc/self/fd | wc -l").await?.parse::<u32>()? <= 5, "no foreign descriptor");
         let mounts = world.sh(&id, "cat /proc/mounts").await?;
@@ -345,7 +345,7 @@ fn root_namespaces_are_shared_as_asked() {
             containers.push(world.run(&pod, &config).await?);
         }
         let [one, two] = containers.as_slice() else { anyhow::bail!("two containers") };
-        ensure!(world.sh(one, "pidof sleep | wc -w").await? == "2", "both containers' processes are seen");
+        world.sh_until(one, "test $(pidof sleep | wc -w) = 2").await.context("both containers' processes are seen")?;
         ensure!(world.sh(one, "cat /proc/1/comm").await? != "sleep", "process 1 is no container's");
         world.sh(one, "echo shared > /dev/shm/x").await?;
         ensure!(world.sh(two, "cat /dev/shm/x").await? == "shared", "/dev/shm is the pod's");

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -23,15 +24,27 @@ pub(crate) struct Options {
     arguments: Vec<OsString>,
 }
 
+impl Options {
+    /// With these arguments.
+    pub(crate) fn of(words: &[&str]) -> Self {
+        Self { arguments: words.iter().map(OsString::from).collect() }
+    }
+}
+
 /// Builds and starts the harness in our place.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     process::ensure_root("the power cuts")?;
     setup::for_guests()?;
     build::run(workspace, Profile::Dev)?;
+    // In our place, so that nobody returns before it has cleaned up.
+    Err(command(workspace, options)?.exec()).with_context(|| format!("starting {HARNESS}"))
+}
+
+/// The harness, built, for programs that are built and packages that are there.
+pub(crate) fn command(workspace: &Workspace, options: &Options) -> Result<Command> {
     step("building the power cuts");
     let mut command = build::harness_command(workspace, HARNESS, Profile::Dev, Profile::Dev)?;
     let emulator = vm::storage::ensure(&workspace.target).context("unpacking qemu's storage daemon")?;
     command.arg("--emulator").arg(emulator).args(&options.arguments);
-    // In our place, so that nobody returns before it has cleaned up.
-    Err(command.exec()).with_context(|| format!("starting {HARNESS}"))
+    Ok(command)
 }

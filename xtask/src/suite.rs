@@ -10,7 +10,7 @@ use crate::build::{self, Profile};
 use crate::critest::{self, Options};
 use crate::process::{self, step};
 use crate::workspace::Workspace;
-use crate::{chaos, check, setup, soak, vm};
+use crate::{chaos, check, power, setup, soak, vm};
 
 /// What runs in the guest: the unit's restart, stop and upgrade, then all of critest.
 const GUEST_TESTS: &[&str] = &["systemd", "critest"];
@@ -21,6 +21,9 @@ const GUEST_SECONDS: u64 = 720;
 
 /// The kill loop in a run of all tests.
 const SHORT_CHAOS: &[&str] = &["--seconds", "120", "--seed", "1"];
+
+/// The power cuts in a run of all tests.
+const SHORT_POWER: &[&str] = &["--points", "12", "--seed", "1"];
 
 /// Tests that passed, failed and were left out.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -73,6 +76,17 @@ impl Summary {
         self.failed += left.unwrap_or_default();
     }
 
+    /// Adds the power cuts' line, `cut points 12, at a flush 6, …, failed 0`: a cut counts as a test.
+    fn add_power(&mut self, line: &str) {
+        let Some((cuts, rest)) = line.strip_prefix("cut points ").and_then(|rest| rest.split_once(", at a flush "))
+        else {
+            return;
+        };
+        let failed = rest.rsplit_once(", failed ").and_then(|(_, count)| count.trim().parse::<u64>().ok());
+        self.failed += failed.unwrap_or_default();
+        self.passed += cuts.parse::<u64>().unwrap_or_default().saturating_sub(failed.unwrap_or_default());
+    }
+
     /// Notes an error of a part whose own counts do not show one.
     fn note(&mut self, failed_before: u64, part: &str, outcome: Result<()>) {
         if let Err(error) = outcome {
@@ -120,6 +134,9 @@ fn run_tests(workspace: &Workspace, filter: Option<&str>, guest: bool, summary: 
         let failed = summary.failed;
         let outcome = short_soak(workspace, summary);
         summary.note(failed, "the soak", outcome);
+        let failed = summary.failed;
+        let outcome = short_power(workspace, summary);
+        summary.note(failed, "the power cuts", outcome);
     }
     if guest && filter.is_none() {
         let failed = summary.failed;
@@ -151,6 +168,14 @@ fn short_soak(workspace: &Workspace, summary: &mut Summary) -> Result<()> {
     watched(&mut command, |_| {})?;
     summary.passed += 1;
     Ok(())
+}
+
+/// Some of the power cuts; whole are all flushes of `cargo xtask power-loss`.
+fn short_power(workspace: &Workspace, summary: &mut Summary) -> Result<()> {
+    setup::for_guests()?;
+    let mut command = power::command(workspace, &power::Options::of(SHORT_POWER))?;
+    step(&format!("cutting the power, shortened: {}", SHORT_POWER.join(" ")));
+    watched(&mut command, |line| summary.add_power(line))
 }
 
 /// As much as fits into its time of the daemon as a unit of systemd, on cgroup v2, with AppArmor.
@@ -213,9 +238,11 @@ mod tests {
         summary.add_chaos("steps 40, kills 90, pods 120, checks 800, left over 0");
         summary.add_chaos("9 of 88 steps never reached: registry");
         assert_eq!(summary, Summary { passed: 55, failed: 3, skipped: 4 });
-        summary.note(2, "a part", Err(anyhow::anyhow!("shown in the counts already")));
-        assert_eq!(summary.failed, 3);
-        summary.note(3, "a part", Err(anyhow::anyhow!("shown nowhere")));
+        summary.add_power("cut points 12, at a flush 6, between 3, torn 3, images listed 20, pods 2, failed 1");
+        assert_eq!(summary, Summary { passed: 66, failed: 4, skipped: 4 });
+        summary.note(3, "a part", Err(anyhow::anyhow!("shown in the counts already")));
         assert_eq!(summary.failed, 4);
+        summary.note(4, "a part", Err(anyhow::anyhow!("shown nowhere")));
+        assert_eq!(summary.failed, 5);
     }
 }

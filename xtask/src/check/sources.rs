@@ -33,7 +33,8 @@ pub(super) fn faults(workspace: &Workspace) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-fn tracked(root: &Path) -> Result<Vec<String>> {
+/// Rust files of the repository, as paths below its root.
+pub(super) fn tracked(root: &Path) -> Result<Vec<String>> {
     // Whoever owns the clone: the tests run as root.
     let mut git = Command::new("git");
     git.args(["-c", "safe.directory=*", "-C"]).arg(root).args(["ls-files", "*.rs"]);

@@ -4,15 +4,17 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::mpsc;
 
 use rustix::thread::LinkNameSpaceType;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::conntrack::ConntrackSocket;
 use crate::error::CniError;
 use crate::netlink::RouteSocket;
 use crate::nft::NftSocket;
+
+/// Changes that wait for the thread.
+const JOBS_QUEUED: usize = 1024;
 
 type Job = Box<dyn FnOnce(&mut HostNet) + Send>;
 
@@ -37,12 +39,12 @@ pub(crate) struct HostNet {
 impl Host {
     /// Starts the thread in the caller's network namespace.
     pub(crate) fn start() -> Result<Self, CniError> {
-        let (jobs, inbox) = mpsc::channel::<Job>();
-        let (ready, outcome) = mpsc::channel();
+        let (jobs, mut inbox) = mpsc::channel::<Job>(JOBS_QUEUED);
+        let (ready, outcome) = std::sync::mpsc::sync_channel(1);
         let body = move || match HostNet::open() {
             Ok(mut net) => {
                 let _ = ready.send(Ok(()));
-                while let Ok(job) = inbox.recv() {
+                while let Some(job) = inbox.blocking_recv() {
                     job(&mut net);
                 }
             }
@@ -56,7 +58,7 @@ impl Host {
         Ok(Self { jobs })
     }
 
-    /// Runs `job` on the thread. It runs to its end even if the caller gives up.
+    /// Runs `job` on the thread, after those that came before. Once it has its place it runs to its end even if the caller gives up.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut HostNet) -> Result<T, CniError> + Send + 'static,
@@ -65,7 +67,7 @@ impl Host {
         let boxed: Job = Box::new(move |net| {
             let _ = answer.send(job(net));
         });
-        self.jobs.send(boxed).map_err(|_| CniError::HostGone)?;
+        self.jobs.send(boxed).await.map_err(|_| CniError::HostGone)?;
         result.await.map_err(|_| CniError::HostGone)?
     }
 }
@@ -110,4 +112,31 @@ pub(crate) fn kernel(operation: &'static str, object: impl Into<String>, source:
         _ => "",
     };
     CniError::Kernel { operation, object: object.into(), hint, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn callers_wait_while_too_many_changes_wait() {
+        let (jobs, mut inbox) = mpsc::channel(JOBS_QUEUED);
+        let host = Host { jobs };
+        let mut callers = tokio::task::JoinSet::new();
+        for _ in 0..=JOBS_QUEUED {
+            let host = host.clone();
+            callers.spawn(async move { host.run(|_| Ok(())).await });
+        }
+        drop(host);
+        // On the one thread of this test: every caller has had its turn when the queue is full.
+        while inbox.len() < JOBS_QUEUED {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(inbox.max_capacity(), JOBS_QUEUED);
+        let mut run = 0;
+        while inbox.recv().await.is_some() {
+            run += 1;
+        }
+        assert_eq!(run, JOBS_QUEUED + 1, "the last one came when there was a place");
+    }
 }

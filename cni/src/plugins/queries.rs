@@ -1,7 +1,7 @@
 //! Commands about a network as a whole: VERSION, STATUS and GC.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -14,13 +14,10 @@ use super::run::{self, Run};
 use super::version::Version;
 use crate::error::CniError;
 
-/// A plugin's file and when it was written.
-type PluginFile = (PathBuf, Option<SystemTime>);
-
-/// Versions that plugins said they speak, by file and its time.
+/// Versions that plugins said they speak, by file: one answer for each, with the time at which the file was written then.
 #[derive(Debug, Default)]
 pub(super) struct Spoken {
-    known: Mutex<HashMap<PluginFile, Vec<String>>>,
+    known: Mutex<HashMap<PathBuf, (Option<SystemTime>, Vec<String>)>>,
 }
 
 impl Spoken {
@@ -40,17 +37,25 @@ impl Spoken {
     async fn ask(&self, network: &Conflist, plugin: &str, runner: &Runner) -> Vec<String> {
         let Some(path) = run::find(&runner.bin_dirs, plugin) else { return Vec::new() };
         let modified = path.metadata().and_then(|metadata| metadata.modified()).ok();
-        let key = (path, modified);
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        if let Some(spoken) = known {
+        if let Some(spoken) = self.known(&path, modified) {
             return spoken;
         }
         let stdin = json!({"cniVersion": Version::WITH_STATUS.to_string()});
         let answer = query("VERSION", network, plugin, stdin, runner).await.unwrap_or_default();
         let listed = answer.get("supportedVersions").and_then(Value::as_array).into_iter().flatten();
         let spoken: Vec<String> = listed.filter_map(Value::as_str).map(str::to_owned).collect();
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, spoken.clone());
+        self.remember(path, modified, spoken.clone());
         spoken
+    }
+
+    fn known(&self, path: &Path, modified: Option<SystemTime>) -> Option<Vec<String>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(path).filter(|(at, _)| *at == modified).map(|(_, spoken)| spoken.clone())
+    }
+
+    /// What the file said before it was replaced is forgotten.
+    fn remember(&self, path: PathBuf, modified: Option<SystemTime>, spoken: Vec<String>) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(path, (modified, spoken));
     }
 }
 
@@ -101,4 +106,23 @@ async fn query(
     }
     .run()
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_plugin_that_is_replaced_again_and_again_is_remembered_once() {
+        let (spoken, path) = (Spoken::default(), Path::new("/opt/cni/bin/bridge"));
+        for seconds in 0..100 {
+            let written = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+            assert_eq!(spoken.known(path, written), None, "another file");
+            spoken.remember(path.to_owned(), written, vec![seconds.to_string()]);
+            assert_eq!(spoken.known(path, written), Some(vec![seconds.to_string()]));
+        }
+        assert_eq!(spoken.known.lock().unwrap().len(), 1);
+    }
 }

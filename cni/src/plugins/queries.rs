@@ -14,10 +14,13 @@ use super::run::{self, Run};
 use super::version::Version;
 use crate::error::CniError;
 
-/// Versions that plugins said they speak, by file: one answer for each, with the time at which the file was written then.
+/// When a plugin's file was written, and the versions that it said it speaks.
+type Answer = (Option<SystemTime>, Vec<String>);
+
+/// Versions that plugins said they speak: one answer for each file.
 #[derive(Debug, Default)]
 pub(super) struct Spoken {
-    known: Mutex<HashMap<PathBuf, (Option<SystemTime>, Vec<String>)>>,
+    known: Mutex<HashMap<PathBuf, Answer>>,
 }
 
 impl Spoken {

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod log;
 mod wire;
 
 use podwright_types::ImageReference;
@@ -38,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     target("spdy", podwright_cri::fuzzing::spdy),
     target("websocket_channel", podwright_cri::fuzzing::channel),
     target("terminal_size", podwright_cri::fuzzing::size),
+    target("log_lines", log::log_lines),
     target("shim_request", wire::request),
     target("shim_packet", wire::packet),
 ];

@@ -33,7 +33,7 @@ use self::ending::{Exiting, Failing};
 use crate::child::{Ended, now_nanos};
 use crate::convert;
 use crate::poller::Token;
-use crate::server::{Asker, Outcome, Server};
+use crate::server::{Asker, Outcome, Server, wait_too};
 use crate::streams::{self, Wanted, Writer};
 use crate::timers::Timer;
 use crate::writer::control::{Order, Report};
@@ -42,8 +42,6 @@ use crate::writer::control::{Order, Report};
 const OPEN_LOG_LIMIT: Duration = Duration::from_secs(5);
 /// How long a container may take from its clone to its program. Mounting its volumes may hang.
 const START_LIMIT: Duration = Duration::from_secs(100);
-/// Askers that wait for one start; more are refused.
-const MAX_WAITERS: usize = 32;
 
 /// A container.
 #[derive(Debug)]
@@ -450,10 +448,7 @@ fn join_start(container: &mut Container, asker: Asker) -> Result<Joined, Failure
             attempt.waiting.then(|| Reply::Placing(Placing { pid: attempt.starting.pid().as_raw_pid() }))
         }
     };
-    if container.waiters.len() >= MAX_WAITERS {
-        return Err(Failure::new(FailureKind::Busy, "start", &container.id, "too many callers wait for this start"));
-    }
-    container.waiters.push(asker);
+    wait_too(&mut container.waiters, asker, "start", &container.id)?;
     Ok(Joined::Later(placing))
 }
 

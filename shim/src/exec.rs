@@ -24,7 +24,7 @@ use crate::child::Ended;
 use crate::container::{Container, Phase, not_found, warn};
 use crate::convert;
 use crate::poller::Token;
-use crate::server::{Asker, Outcome, Server};
+use crate::server::{Asker, Outcome, Server, wait_too};
 use crate::streams::{self, Wanted, Writer};
 use crate::timers::Timer;
 use crate::writer::control::{ClientFds, Order};
@@ -103,7 +103,12 @@ impl Server {
         let step = "execute in";
         let invalid = |text: &str| Failure::new(FailureKind::Invalid, step, &request.container, text);
         if self.execs.len() >= MAX_EXECS {
-            return Err(Failure::new(FailureKind::Busy, step, &request.container, "too many execs run in this pod"));
+            return Err(Failure::new(
+                FailureKind::Exhausted,
+                step,
+                &request.container,
+                "too many execs run in this pod",
+            ));
         }
         let id: ExecId = request.exec.parse().map_err(|error: podwright_types::IdError| invalid(&error.to_string()))?;
         let serial = self.new_serial();
@@ -291,7 +296,7 @@ impl Server {
 fn join(exec: &mut Exec, asker: Asker) -> Result<Outcome, Failure> {
     match &mut exec.stage {
         Stage::Starting { askers, .. } => {
-            askers.push(asker);
+            wait_too(askers, asker, "execute in", &exec.container)?;
             Ok(Outcome::Later)
         }
         Stage::Running { pid, .. } => {

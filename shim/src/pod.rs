@@ -17,7 +17,7 @@ use crate::child::Ended;
 use crate::container::{cgroup_failure, cgroup_of, warn};
 use crate::convert;
 use crate::poller::Token;
-use crate::server::{Asker, Outcome, Server};
+use crate::server::{Asker, Outcome, Server, wait_too};
 use crate::timers::Timer;
 
 /// How long the pause process may take to be there.
@@ -135,7 +135,7 @@ impl Server {
         }
         if let Pause::Starting { starting, waiting, .. } = &self.pod.pause {
             let placing = waiting.then(|| Reply::Placing(Placing { pid: starting.pid().as_raw_pid() }));
-            self.pod.waiters.push(asker);
+            wait_too(&mut self.pod.waiters, asker, "make the namespaces of", "the pod")?;
             if let Some(placing) = placing {
                 self.answer(asker, placing, Vec::new());
             }

@@ -32,6 +32,9 @@ const MAX_CONNECTIONS: usize = 16;
 /// What one page of the state may fill of a packet, so that the longest report still fits.
 const PAGE_BYTES: usize = MAX_PACKET_BYTES / 2;
 
+/// Askers that wait for one thing; more are refused.
+const MAX_WAITERS: usize = 32;
+
 /// Who gets an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Asker {
@@ -238,7 +241,7 @@ impl Server {
             Call::KillExec(request) => self.kill_exec(&request),
             Call::ReopenLog(request) => self.reopen_log(asker, &request),
             Call::DeleteContainer(request) => self.delete_container(&request),
-            Call::Shutdown(_) => Ok(self.shut_down(asker)),
+            Call::Shutdown(_) => self.shut_down(asker),
             Call::Release(request) => self.release(&request),
             Call::Resize(request) => self.resize(&request),
             Call::CloseStdin(request) => self.close_stdin(&request),
@@ -386,6 +389,31 @@ impl Server {
     }
 }
 
+/// Puts an asker down beside those that wait for the same.
+pub(crate) fn wait_too(waiters: &mut Vec<Asker>, asker: Asker, step: &str, object: &str) -> Result<(), Failure> {
+    if waiters.len() >= MAX_WAITERS {
+        let text = "too many callers wait for it already; ask again later";
+        return Err(Failure::new(FailureKind::Exhausted, step, object, text));
+    }
+    waiters.push(asker);
+    Ok(())
+}
+
 fn spare() -> Option<OwnedFd> {
     rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn askers_for_one_thing_are_bounded() {
+        let mut waiters = Vec::new();
+        for request in 0..32 {
+            wait_too(&mut waiters, Asker { connection: 1, request }, "start", "c").unwrap();
+        }
+        let refused = wait_too(&mut waiters, Asker { connection: 1, request: 32 }, "start", "c").unwrap_err();
+        assert_eq!((refused.kind(), waiters.len()), (FailureKind::Exhausted, 32));
+    }
 }

@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, unlinkat};
 use rustix::process::Signal;
 
 use crate::container::{Container, Phase};
-use crate::server::{Asker, Outcome, Server};
+use crate::server::{Asker, Outcome, Server, wait_too};
 use crate::timers::Timer;
 
 /// How long everything may take to be gone. What lives longer waits in the kernel for something that does not answer.
@@ -43,15 +43,15 @@ impl Server {
     }
 
     /// Begins the end, or joins it.
-    pub(crate) fn shut_down(&mut self, asker: Asker) -> Outcome {
+    pub(crate) fn shut_down(&mut self, asker: Asker) -> Result<Outcome, Failure> {
         match &mut self.stage {
-            Stage::Ending { askers, .. } => askers.push(asker),
+            Stage::Ending { askers, .. } => wait_too(askers, asker, "shut down", "the pod")?,
             Stage::Serving | Stage::Over => {
                 self.stage = Stage::Ending { askers: vec![asker], give_up_at: Instant::now() + SHUTDOWN_LIMIT };
             }
         }
         self.settle_shutdown();
-        Outcome::Later
+        Ok(Outcome::Later)
     }
 
     /// Looks at what is left, and ends when nothing is.

@@ -62,6 +62,7 @@ fn refused(failure: &api::Failure, text: String) -> PortError {
             None => PortError::Start(StartFailure::Setup, text),
         },
         api::FailureKind::Busy => PortError::Unavailable(text),
+        api::FailureKind::Exhausted => PortError::Exhausted(text),
         api::FailureKind::Unsupported | api::FailureKind::Other => failed_with(Some(failure.errno), text),
     }
 }
@@ -154,4 +155,16 @@ fn streams(fds: GivenFds) -> StreamFds {
 /// A path as bytes, for the wire.
 fn path_bytes(path: &std::path::Path) -> Vec<u8> {
     path.as_os_str().as_bytes().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_of_the_shim_is_told_as_one() {
+        let of = |kind| refused(&api::Failure::new(kind, "execute in", "c", "too many"), "why".to_owned());
+        assert!(matches!(of(api::FailureKind::Exhausted), PortError::Exhausted(text) if text == "why"));
+        assert!(matches!(of(api::FailureKind::Busy), PortError::Unavailable(text) if text == "why"));
+    }
 }

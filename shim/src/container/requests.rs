@@ -64,7 +64,7 @@ impl Server {
         let ended = || Failure::new(FailureKind::NotFound, step, &request.container, "its streams have ended");
         let writer = container.writer.as_mut().filter(|writer| writer.alive).ok_or_else(ended)?;
         if writer.reopening.len() >= MAX_REOPENING {
-            return Err(Failure::new(FailureKind::Busy, step, &container.id, "its disk does not answer"));
+            return Err(Failure::new(FailureKind::Exhausted, step, &container.id, "its disk does not answer"));
         }
         writer.tell(&Order::Reopen).map_err(|error| match error.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => ended(),

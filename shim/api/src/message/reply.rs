@@ -264,6 +264,8 @@ pub enum FailureKind {
     Setup = 7,
     /// Something else stands in the way now.
     Busy = 8,
+    /// As many as the shim serves at once are under way. (A daemon that does not know this kind takes it for [`FailureKind::Other`].)
+    Exhausted = 9,
 }
 
 /// Why a request failed.

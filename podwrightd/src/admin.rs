@@ -1,12 +1,12 @@
 //! The admin API: the daemon's answers beyond the CRI, on a socket of their own. Owns the service and its socket's life; what is looked
-//! for on the host is in `leftovers`, how pods are told in `why`.
+//! for on the host is in `leftovers`, how long in `looks`, how pods are told in `why`.
 
 mod leftovers;
+mod looks;
 mod verify;
 mod why;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use podwright_admin_api::SOCKET;
 use podwright_admin_api::v1::admin_server::{Admin, AdminServer};
@@ -25,17 +25,17 @@ use crate::incoming::connections;
 use crate::listener;
 use crate::ports::{CgroupDriver, whole_text};
 use leftovers::Places;
+use looks::Looks;
 
 /// Calls of one client that may be under way at once.
 const CALLS_PER_CONNECTION: usize = 16;
-/// A look at the host takes milliseconds, unless a file system hangs.
-const CHECK_LIMIT: Duration = Duration::from_secs(20);
 
 /// The service.
 pub(crate) struct Operator {
     engine: Engine,
     images: ImageStore,
     places: Arc<Places>,
+    looks: Looks,
     version: VersionResponse,
 }
 
@@ -48,7 +48,7 @@ impl Operator {
             root: config.root.display().to_string(),
             state: config.state.display().to_string(),
         };
-        Self { engine, images, places: Arc::new(Places::new(config)), version }
+        Self { engine, images, places: Arc::new(Places::new(config)), looks: Looks::new(), version }
     }
 }
 
@@ -102,14 +102,6 @@ impl Admin for Operator {
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
         let (engine, places) = (self.engine.clone(), Arc::clone(&self.places));
         let repair = request.into_inner().repair;
-        let looking = tokio::task::spawn_blocking(move || places.look(&engine, repair));
-        match tokio::time::timeout(CHECK_LIMIT, looking).await {
-            Ok(Ok(found)) => Ok(Response::new(found)),
-            Ok(Err(error)) => Err(Status::internal(format!("check the host: the look at it ended early: {error}"))),
-            Err(_) => Err(Status::deadline_exceeded(format!(
-                "check the host: it took longer than {} s; a file system may hang",
-                CHECK_LIMIT.as_secs()
-            ))),
-        }
+        self.looks.look(move || places.look(&engine, repair)).await.map(Response::new)
     }
 }

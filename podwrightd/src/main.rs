@@ -32,6 +32,8 @@ use crate::ports::whole_text;
 
 /// Threads that run tasks. Everything waits more than it computes, and each thread has memory of its own.
 const MAX_WORKER_THREADS: usize = 4;
+/// Threads that may wait for the kernel, as for a file system. They end when they have nothing to do.
+const MAX_BLOCKING_THREADS: usize = 512;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -68,6 +70,7 @@ fn serve(flags: DaemonFlags) -> anyhow::Result<()> {
     let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_WORKER_THREADS));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
+        .max_blocking_threads(MAX_BLOCKING_THREADS)
         .thread_keep_alive(serve::THREAD_IDLE)
         .enable_all()
         .build()?;

@@ -3,6 +3,7 @@
 //! to end by itself, as one that is killed half-way may leave what no other DEL finds.
 
 use std::fs;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
 /// Longest wait for the end of one that deletes.
 const DELETES_WITHIN: Duration = Duration::from_secs(10);
+/// Most of a process's environment that is read: more than execve(2) takes. By prctl(2) any process, so one of a container too, can show
+/// all of its memory there.
+const MAX_ENVIRONMENT_BYTES: u64 = 8 << 20;
 /// Rounds of looking: one that was killed may have started another one meanwhile.
 const ROUNDS: usize = 8;
 
@@ -63,6 +67,22 @@ fn running_for(sandbox: &SandboxId) -> Vec<Pid> {
 
 fn is_told(pid: i32, wanted: &[u8]) -> bool {
     // That of a process that has ended is empty.
-    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let environment = start_of(&format!("/proc/{pid}/environ")).unwrap_or_default();
     environment.split(|byte| *byte == 0).any(|variable| variable == wanted)
+}
+
+fn start_of(path: &str) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(MAX_ENVIRONMENT_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_environment_without_end_is_read_in_part() {
+        assert_eq!(start_of("/dev/zero").unwrap().len() as u64, MAX_ENVIRONMENT_BYTES);
+    }
 }

@@ -55,7 +55,7 @@ impl Pull {
             let (inner, digest) = (Arc::clone(&self.inner), config.digest.clone());
             return blocking("read configuration", move || inner.content.read_blob(&digest)).await;
         }
-        let (sender, mut receiver) = mpsc::channel(4);
+        let (sender, mut receiver) = layer::pieces();
         let collect = async {
             let mut text = Vec::new();
             while let Some(Piece::Data(piece)) = receiver.recv().await {

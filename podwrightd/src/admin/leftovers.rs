@@ -6,8 +6,8 @@
 mod repair;
 
 use std::collections::HashSet;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use podwright_admin_api::v1::{CheckResponse, Leftover};
@@ -25,6 +25,8 @@ const PREFIXES: [&str; 3] = ["podwright-shim-", "podwright-pause-", "podwright-"
 const SUFFIXES: [&str; 4] = [".sock", ".log", ".slice", ".scope"];
 /// The cgroup of pods that bring none.
 const CGROUP: &str = "/podwright";
+/// Most of a command line that is read; a shim's is short. By prctl(2) any process can show all of its memory there.
+const MAX_COMMAND_LINE_BYTES: u64 = 64 << 10;
 /// Names of our programs, as `/proc` has them.
 const SHIM: &str = "podwright-shim";
 const DAEMON: &str = "podwrightd";
@@ -148,7 +150,7 @@ impl Look {
     fn shims(&mut self) {
         let Ok(own) = fs::read_link("/proc/self/ns/mnt") else { return };
         for process in processes(SHIM).unwrap_or_default() {
-            let line = fs::read(process.join("cmdline")).unwrap_or_default();
+            let line = command_line(&process).unwrap_or_default();
             let id = line.split(|byte| *byte == 0).find_map(|word| id_in(std::str::from_utf8(word).ok()?));
             if let (Some(id), true) = (id, fs::read_link(process.join("ns/mnt")).is_ok_and(|of| of == own)) {
                 let name = format!("{} {SHIM}", process.file_name().unwrap_or_default().to_string_lossy());
@@ -213,6 +215,13 @@ fn others() -> io::Result<Others> {
     Ok(Others { in_our_namespace: others.iter().find(is_here).cloned(), anywhere: !others.is_empty() })
 }
 
+/// The words of a process in /proc, each with a NUL byte behind it.
+fn command_line(process: &Path) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    File::open(process.join("cmdline"))?.take(MAX_COMMAND_LINE_BYTES).read_to_end(&mut line)?;
+    Ok(line)
+}
+
 /// Directories in /proc of the processes of this name.
 fn processes(name: &str) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
@@ -241,6 +250,13 @@ mod tests {
         for other in ["cni-1234", "lost+found", &id[1..], &format!("x-{id}"), &id.to_uppercase()] {
             assert_eq!(id_in(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_command_line_without_end_is_read_in_part() {
+        let process = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/dev/zero", process.path().join("cmdline")).unwrap();
+        assert_eq!(command_line(process.path()).unwrap().len() as u64, MAX_COMMAND_LINE_BYTES);
     }
 
     #[test]

@@ -28,9 +28,9 @@ pub(super) const MAX_FORWARD_STREAMS: usize = 2000;
 /// Streams of one connection of Exec or Attach: five are known.
 pub(super) const MAX_COMMAND_STREAMS: usize = 5;
 /// Bytes that wait in a stream for its reader, each way. Memory of a connection is bounded by this times its streams.
-pub(super) const STREAM_BUFFER_BYTES: usize = 32 << 10;
+pub(super) const STREAM_BUFFER_BYTES: usize = 64 << 10;
 /// Bytes of one DATA frame or message: small enough that streams take turns.
-pub(super) const PIECE_BYTES: usize = 16 << 10;
+pub(super) const PIECE_BYTES: usize = 32 << 10;
 /// Pieces that wait to be written to one connection.
 pub(super) const MAX_QUEUED_PIECES: usize = 16;
 /// Answers (replies, pings, resets) that wait for a peer that does not read. One that makes more necessary is cut off.

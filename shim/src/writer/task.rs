@@ -171,7 +171,7 @@ impl Task {
 
     fn timeout(&self) -> Option<Timespec> {
         let now = Instant::now();
-        let idle = (self.buffer.capacity() > 0).then_some(IDLE);
+        let idle = (self.buffer.capacity() > 0 || self.input.can_shrink()).then_some(IDLE);
         let retry = self.log.as_ref().and_then(Log::retry_at).map(|at| at.saturating_duration_since(now));
         let finish = self.finish_at.map(|at| at.saturating_duration_since(now));
         // A finish that waits for a slow client is woken by the client.
@@ -186,6 +186,7 @@ impl Task {
         }
         if self.log.as_ref().and_then(Log::retry_at).is_none() {
             self.buffer = Vec::new();
+            self.input.shrink();
             self.outputs.iter_mut().for_each(|output| output.lines.shrink());
             self.log.iter_mut().for_each(Log::shrink);
         }

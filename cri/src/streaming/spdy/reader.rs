@@ -18,7 +18,7 @@ use crate::streaming::limits::STREAM_BUFFER_BYTES;
 use crate::streaming::stream::Stream;
 
 /// Bytes that are read at a time.
-const READ_BYTES: usize = 32 << 10;
+const READ_BYTES: usize = 64 << 10;
 
 /// The reading side.
 pub(super) struct Reader {

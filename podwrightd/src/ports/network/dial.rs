@@ -7,10 +7,14 @@ use std::os::fd::OwnedFd;
 
 use podwright_podsandbox::ports::PortError;
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 /// Where programs listen that listen on loopback only, in the order of trying.
 const LOOPBACKS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
+/// Threads that make sockets in pods at a time, for all forwarded connections. Each needs a moment.
+const MAX_DIALERS: usize = 16;
+static PLACES: Semaphore = Semaphore::const_new(MAX_DIALERS);
 
 /// Connects by IPv4, then by IPv6; what both said is told.
 pub(super) async fn connect(netns: Option<OwnedFd>, port: u16) -> Result<TcpStream, PortError> {
@@ -36,10 +40,12 @@ type Sockets = Vec<io::Result<TcpSocket>>;
 
 async fn sockets(netns: Option<OwnedFd>) -> io::Result<Sockets> {
     let Some(netns) = netns else { return Ok(make()) };
+    let place = PLACES.acquire().await.map_err(io::Error::other)?;
     let (tell, told) = oneshot::channel();
     // A thread that ends afterwards: one of the runtime's would have to come back out.
     let body = move || {
         let made = podwright_sys::join_namespace(&netns).map(|()| make()).map_err(io::Error::from);
+        drop(place);
         // Who gave up needs no socket.
         drop(tell.send(made));
     };
@@ -64,6 +70,25 @@ mod tests {
             let stream = connect(None, port).await.unwrap();
             assert_eq!(stream.peer_addr().unwrap().ip(), ip);
         }
+    }
+
+    #[tokio::test]
+    async fn root_dialers_wait_for_a_place() {
+        let own = || OwnedFd::from(std::fs::File::open("/proc/thread-self/ns/net").unwrap());
+        let all = PLACES.acquire_many(u32::try_from(MAX_DIALERS).unwrap()).await.unwrap();
+        let mut waiting = tokio::task::JoinSet::new();
+        for _ in 0..4 * MAX_DIALERS {
+            waiting.spawn(sockets(Some(own())));
+        }
+        for _ in 0..4 * MAX_DIALERS {
+            tokio::task::yield_now().await;
+        }
+        assert!(waiting.try_join_next().is_none(), "nobody has a place");
+        drop(all);
+        for made in waiting.join_all().await {
+            assert!(made.unwrap().first().is_some_and(Result::is_ok));
+        }
+        assert_eq!(PLACES.available_permits(), MAX_DIALERS);
     }
 
     #[tokio::test]

@@ -114,8 +114,8 @@ impl Cgroup {
     /// If it does not exist.
     pub fn join(&self) -> Result<(), Error> {
         match &self.hierarchy {
-            Hierarchy::V1(_) => self.directories().iter().try_for_each(|d| files::write(&d.join("tasks"), "0")),
-            Hierarchy::V2(root) => files::write(&root.join(&self.relative).join("cgroup.procs"), "0"),
+            Hierarchy::V1(_) => self.directories().iter().try_for_each(|d| files::enter(&d.join("tasks"))),
+            Hierarchy::V2(root) => files::enter(&root.join(&self.relative).join("cgroup.procs")),
         }
     }
 

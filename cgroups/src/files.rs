@@ -12,8 +12,16 @@ use crate::error::is_gone;
 
 /// Writes a value in one write(2); the file must exist.
 pub(crate) fn write(path: &Path, value: &str) -> Result<(), Error> {
-    let mut options = OpenOptions::new();
-    let result = options.write(true).truncate(true).open(path).and_then(|mut file| file.write_all(value.as_bytes()));
+    write_with(OpenOptions::new().write(true).truncate(true), path, value)
+}
+
+/// Puts the calling process in, by a file of pids. It is not truncated: that means nothing here, and costs as much as the write.
+pub(crate) fn enter(path: &Path) -> Result<(), Error> {
+    write_with(OpenOptions::new().write(true), path, "0")
+}
+
+fn write_with(options: &OpenOptions, path: &Path, value: &str) -> Result<(), Error> {
+    let result = options.open(path).and_then(|mut file| file.write_all(value.as_bytes()));
     result.map_err(|cause| Error::file(format!("write {value:?} to"), path, cause))
 }
 

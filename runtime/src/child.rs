@@ -73,7 +73,7 @@ pub(crate) struct Preparation {
 
 impl Preparation {
     /// Reads and compiles, in the host's mount namespace.
-    pub(crate) fn new(spec: &Spec, process: &Process, choice: &SeccompChoice) -> Result<Self, Failure> {
+    pub(crate) fn new(spec: Option<&Spec>, process: &Process, choice: &SeccompChoice) -> Result<Self, Failure> {
         Ok(Self { filter: filter(spec, process, choice)?, labels: Wanted::check(process)? })
     }
 
@@ -125,13 +125,15 @@ fn request(process: &Process, lookup: UserLookup) -> Request<'_> {
     }
 }
 
-fn filter(spec: &Spec, process: &Process, choice: &SeccompChoice) -> Result<Option<Rc<Filter>>, Failure> {
+fn filter(spec: Option<&Spec>, process: &Process, choice: &SeccompChoice) -> Result<Option<Rc<Filter>>, Failure> {
     let compile = |profile: &LinuxSeccomp| seccomp::compile(profile).map(Rc::new);
     let (name, filter) = match choice {
-        SeccompChoice::FromSpec => match spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) {
-            None => return Ok(None),
-            Some(profile) => ("of the specification".to_owned(), compile(profile)),
-        },
+        SeccompChoice::FromSpec => {
+            match spec.and_then(|spec| spec.linux().as_ref()).and_then(|linux| linux.seccomp().as_ref()) {
+                None => return Ok(None),
+                Some(profile) => ("of the specification".to_owned(), compile(profile)),
+            }
+        }
         SeccompChoice::RuntimeDefault => {
             ("RuntimeDefault".to_owned(), filters::default_for(&filters::bounding(process)))
         }

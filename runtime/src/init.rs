@@ -42,7 +42,7 @@ pub(crate) fn run(launch: Launch<'_>, process: &Process, socket: &OwnedFd) -> Re
     let linux = launch.spec.linux().as_ref().unwrap_or(&nothing);
     let user = launch.namespaces.user;
     let cover = masks::prepare_cover(linux.masked_paths().as_deref().unwrap_or_default())?;
-    let preparation = Preparation::new(launch.spec, process, &launch.seccomp)?;
+    let preparation = Preparation::new(Some(launch.spec), process, &launch.seccomp)?;
     let cgroup_namespace = matches!(launch.namespaces.cgroup, Namespace::New);
     let mut mapper = Mapper::new(user.map(|user| (user.mappings, user.namespace)));
     let asked = launch.spec.mounts().as_deref().unwrap_or_default();

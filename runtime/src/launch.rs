@@ -194,8 +194,8 @@ pub struct ExecLaunch<'a> {
     pub init: BorrowedFd<'a>,
     /// Root of the container's user namespace, if it has one.
     pub user: Option<MappedRoot>,
-    /// Specification of the container, for its filter.
-    pub spec: &'a Spec,
+    /// Specification of the container, where its filter is to apply.
+    pub spec: Option<&'a Spec>,
     /// The process. Its user is taken as numbers; a `username` other than empty is looked up.
     pub process: &'a Process,
     /// Streams.

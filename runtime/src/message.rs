@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use podwright_sys::{Errno, receive_packet, send_packet};
+use podwright_sys::{Errno, next_packet_length, receive_packet, send_packet};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
@@ -66,7 +66,8 @@ pub(crate) fn send_failure(socket: impl AsFd, mut failure: Failure) {
 
 /// The next message; `None` at the end.
 pub(crate) fn receive(socket: impl AsFd) -> Result<Option<Incoming>, Errno> {
-    let mut buffer = vec![0; MAX_MESSAGE_BYTES];
+    // Most are short; a buffer for the longest would be made of fresh pages again and again.
+    let mut buffer = vec![0; next_packet_length(&socket)?.clamp(1, MAX_MESSAGE_BYTES)];
     let received = receive_packet(socket, &mut buffer)?;
     let bytes = buffer.get(..received.length).unwrap_or_default();
     if bytes.is_empty() {

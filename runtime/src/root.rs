@@ -113,7 +113,9 @@ impl Root {
         if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
             return Err(Failure::because("read", path.display(), "it is no regular file"));
         }
-        let mut bytes = Vec::new();
+        // One byte more than it has, so that its end is seen without another try.
+        let size = u64::try_from(status.st_size).unwrap_or(0).min(limit);
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
         std::fs::File::from(file).take(limit + 1).read_to_end(&mut bytes).step("read", || path.display())?;
         if bytes.len() as u64 > limit {
             return Err(Failure::because("read", path.display(), format_args!("it is larger than {limit} bytes")));

@@ -6,8 +6,10 @@ use oci_spec::runtime::{Process, Spec};
 use podwright_sys::{
     CloneFlags, Clones, Process as ChildProcess, clone_process, join_namespace, join_process_namespaces, packet_pair,
 };
-use rustix::fs::{Mode, OFlags};
-use rustix::process::{DumpableBehavior, Signal, pidfd_send_signal, set_dumpable_behavior};
+use rustix::fs::OFlags;
+use rustix::process::{
+    DumpableBehavior, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal, set_dumpable_behavior,
+};
 use rustix::thread::ThreadNameSpaceType;
 
 use crate::error::{Error, Failure};
@@ -148,11 +150,11 @@ fn clone_into(pid: &PidNamespace<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<
     }
 }
 
+/// The caller itself never left; only its children would.
 fn return_home() -> Result<(), Error> {
-    let path = "/proc/self/ns/pid";
-    let home =
-        rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(Error::system("open", path))?;
-    join_namespace(&home).map_err(Error::system("return to", "the caller's pid namespace"))
+    let own = pidfd_open(getpid(), PidfdFlags::empty()).map_err(Error::system("open", "the caller's own process"))?;
+    join_process_namespaces(&own, ThreadNameSpaceType::PROCESS_ID)
+        .map_err(Error::system("return to", "the caller's pid namespace"))
 }
 
 fn kill(child: &ChildProcess) {

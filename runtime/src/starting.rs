@@ -11,7 +11,7 @@ use podwright_sys::{Errno, Process};
 use rustix::process::Pid;
 
 use crate::error::{Error, Failure};
-use crate::message::{self, Message, User};
+use crate::message::{self, Incoming, Message, User};
 use crate::users;
 
 /// What became of a [`Starting`] since it was last asked.
@@ -34,6 +34,13 @@ pub enum Progress {
     Started,
     /// It gave up and ends by itself; its parent reaps it. Nothing follows.
     Failed(Failure),
+}
+
+/// What its socket had.
+enum Received {
+    Message(Incoming),
+    Nothing,
+    End,
 }
 
 /// A process on its way to its program. Dropping it does not end the process.
@@ -82,28 +89,35 @@ impl Starting {
     /// # Errors
     /// If the child can not be understood.
     pub fn on_readable(&mut self) -> Result<Progress, Error> {
-        let incoming = match message::receive(&self.socket) {
-            Ok(incoming) => incoming,
-            Err(Errno::AGAIN) => return Ok(Progress::Pending),
-            Err(Errno::CONNRESET) => None,
-            Err(cause) => {
-                return Err(Error::system("hear from", format!("process {}", self.pid().as_raw_nonzero()))(cause));
-            }
+        let mut incoming = self.receive()?;
+        if let Received::Message(Incoming { message: Message::Executing, .. }) = incoming {
+            self.executing = true;
+            // The end follows, and may be there already.
+            incoming = self.receive()?;
+        }
+        let incoming = match incoming {
+            Received::Message(incoming) => incoming,
+            Received::Nothing => return Ok(Progress::Pending),
+            Received::End => return Ok(self.end()),
         };
-        let Some(incoming) = incoming else { return Ok(self.end()) };
         Ok(match incoming.message {
             Message::Waiting => Progress::Waiting,
             Message::Terminal => incoming.fds.into_iter().next().map_or(Progress::Pending, Progress::Terminal),
             Message::Resolved(user) => Progress::Resolved(user),
             Message::Warning(text) => Progress::Warning(text),
-            Message::Executing => {
-                self.executing = true;
-                Progress::Pending
-            }
             Message::Failed(failure) => Progress::Failed(failure),
             Message::Moved => return self.follow(incoming.fds),
-            Message::Namespaces => Progress::Pending,
+            Message::Namespaces | Message::Executing => Progress::Pending,
         })
+    }
+
+    fn receive(&self) -> Result<Received, Error> {
+        match message::receive(&self.socket) {
+            Ok(Some(incoming)) => Ok(Received::Message(incoming)),
+            Ok(None) | Err(Errno::CONNRESET) => Ok(Received::End),
+            Err(Errno::AGAIN) => Ok(Received::Nothing),
+            Err(cause) => Err(Error::system("hear from", format!("process {}", self.pid().as_raw_nonzero()))(cause)),
+        }
     }
 
     fn follow(&mut self, fds: Vec<OwnedFd>) -> Result<Progress, Error> {

@@ -47,7 +47,11 @@ pub(crate) struct Found {
 /// Looks a user up in the container's root.
 pub(crate) fn look_up(root: &Root, request: &Request<'_>) -> Result<Found, Failure> {
     let passwd = root.read(Path::new("/etc/passwd"), MAX_FILE_BYTES)?.unwrap_or_default();
-    let group = root.read(Path::new("/etc/group"), MAX_FILE_BYTES)?.unwrap_or_default();
+    // Numbers need no names of groups.
+    let group = match request.name.is_some() || request.merge {
+        true => root.read(Path::new("/etc/group"), MAX_FILE_BYTES)?.unwrap_or_default(),
+        false => Vec::new(),
+    };
     let object = request.name.map_or_else(|| request.uid.to_string(), |name| format!("{name:?}"));
     resolve(&passwd, &group, request).map_err(|error| Failure::because("look up the user", object, error))
 }

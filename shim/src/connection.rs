@@ -35,13 +35,15 @@ pub(crate) struct Connection {
     pub(crate) serial: u32,
     /// It said hello, and gets events.
     pub(crate) greeted: bool,
+    /// Whether the loop waits until it can be written to.
+    pub(crate) awaits_room: bool,
     socket: OwnedFd,
     queue: VecDeque<Queued>,
 }
 
 impl Connection {
     pub(crate) fn new(serial: u32, socket: OwnedFd) -> Self {
-        Self { serial, greeted: false, socket, queue: VecDeque::new() }
+        Self { serial, greeted: false, awaits_room: false, socket, queue: VecDeque::new() }
     }
 
     pub(crate) fn receive(&self) -> Incoming {

@@ -12,7 +12,7 @@ mod placement;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::Process;
 use podwright_runtime::{CgroupEntry, ExecLaunch, Progress, Starting, Stdio, UserLookup};
 use podwright_shim_api::{
     Exec as ExecRequest, ExecEnd, ExecReport, ExecStarted, Failure, FailureKind, KillExec, ProcessEnd, Reply,
@@ -129,7 +129,7 @@ impl Server {
         let launch = ExecLaunch {
             init: std::os::fd::AsFd::as_fd(init),
             user: self.pod.namespaces.user.as_ref().map(|user| user.root),
-            spec: &Spec::default(),
+            spec: None,
             process: &process,
             stdio,
             cgroup: CgroupEntry::Join(&cgroup),
@@ -138,7 +138,7 @@ impl Server {
         };
         let started = podwright_runtime::exec(launch)
             .map_err(|error| convert::error_failure(FailureKind::Setup, step, &request.container, &error))
-            .and_then(|starting| match self.poller.add(&starting, Token::Start(serial)) {
+            .and_then(|starting| match self.watch_exec(&starting, writer.is_some(), serial) {
                 Ok(()) => Ok(starting),
                 Err(error) => Err(Failure::of("watch an exec in", &request.container, &error)),
             });
@@ -156,6 +156,14 @@ impl Server {
         Ok(Exec { serial, container: request.container, id: id.into(), writer, terminal: None, placeholders, stage })
     }
 
+    /// Nothing that a child says is of use before its program runs, or it gave up, but its terminal.
+    fn watch_exec(&self, starting: &Starting, has_terminal: bool, serial: u32) -> std::io::Result<()> {
+        match has_terminal {
+            true => self.poller.add(starting, Token::Start(serial)),
+            false => self.poller.add_for_end(starting, Token::Start(serial)),
+        }
+    }
+
     /// Its writer has nothing to say that anybody waits for.
     pub(crate) fn exec_writer_spoke(&mut self, serial: u32) {
         let Some(exec) = self.execs.iter().find(|exec| exec.serial == serial) else { return };
@@ -169,10 +177,16 @@ impl Server {
 
     /// The child said something.
     pub(crate) fn exec_progressed(&mut self, serial: u32) {
-        let Some(exec) = self.execs.iter_mut().find(|exec| exec.serial == serial) else { return };
-        let Stage::Starting { starting, .. } = &mut exec.stage else { return };
+        while self.exec_said_more(serial) {}
+    }
+
+    /// Takes what it said; false when that was all.
+    fn exec_said_more(&mut self, serial: u32) -> bool {
+        let Some(exec) = self.execs.iter_mut().find(|exec| exec.serial == serial) else { return false };
+        let Stage::Starting { starting, .. } = &mut exec.stage else { return false };
         match starting.on_readable() {
-            Ok(Progress::Pending | Progress::Moved | Progress::Resolved(_) | Progress::Waiting) => (),
+            Ok(Progress::Pending) => return false,
+            Ok(Progress::Moved | Progress::Resolved(_) | Progress::Waiting) => (),
             Ok(Progress::Terminal(master)) => {
                 if let (Some(writer), Ok(copy)) = (&exec.writer, master.try_clone()) {
                     let _ = writer.tell(&Order::Terminal(copy));
@@ -188,6 +202,7 @@ impl Server {
                 self.exec_failed(serial, failure);
             }
         }
+        true
     }
 
     fn exec_started(&mut self, serial: u32) {

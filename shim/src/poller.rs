@@ -68,6 +68,11 @@ impl Poller {
         Ok(epoll::add(&self.epoll, fd, EventData::new_u64(token.pack()), EventFlags::IN)?)
     }
 
+    /// Waits for the end of `fd` only: what comes over it before waits until then, and wakes nobody.
+    pub(crate) fn add_for_end(&self, fd: impl AsFd, token: Token) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, fd, EventData::new_u64(token.pack()), EventFlags::empty())?)
+    }
+
     /// Waits until `fd` is readable, or writable too.
     pub(crate) fn want_write(&self, fd: impl AsFd, token: Token, write: bool) -> io::Result<()> {
         let flags = if write { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
@@ -94,6 +99,19 @@ impl Poller {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_wake_nobody_who_waits_for_the_end() {
+        let poller = Poller::new().unwrap();
+        let (ours, theirs) = podwright_sys::packet_pair().unwrap();
+        poller.add_for_end(&ours, Token::Start(1)).unwrap();
+        podwright_sys::send_packet(&theirs, b"a word", &[]).unwrap();
+        assert_eq!(poller.wait(Some(Duration::ZERO)).unwrap(), []);
+        drop(theirs);
+        assert_eq!(poller.wait(None).unwrap(), [Token::Start(1)]);
+        let mut buffer = [0; 16];
+        assert_eq!(podwright_sys::receive_packet(&ours, &mut buffer).unwrap().length, 6);
+    }
 
     #[test]
     fn tokens_come_back() {

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use nix::sys::signalfd::SignalFd;
 use podwright_cgroups::Hierarchy;
@@ -29,6 +30,8 @@ use crate::timers::{Timer, Timers};
 
 /// Most connections at once: a daemon, the one before it, and tools.
 const MAX_CONNECTIONS: usize = 16;
+/// How long after a start the memory that it took is given back. Execs that follow one another would only ask for it again.
+const TRIM_AFTER: Duration = Duration::from_millis(250);
 /// What one page of the state may fill of a packet, so that the longest report still fits.
 const PAGE_BYTES: usize = MAX_PACKET_BYTES / 2;
 
@@ -76,8 +79,6 @@ pub(crate) struct Server {
     last_serial: u32,
     /// Given up for a moment when no descriptor is left, so that a connection can be taken and refused.
     spare: Option<OwnedFd>,
-    /// A large document was dropped.
-    pub(crate) heap_is_dirty: bool,
 }
 
 impl Server {
@@ -91,11 +92,13 @@ impl Server {
         let poller = Poller::new()?;
         poller.add(&listener, Token::Listener)?;
         poller.add(&signals, Token::Signals)?;
+        let mut timers = Timers::default();
+        timers.set(Timer::Trim, TRIM_AFTER);
         Ok(Self {
             sandbox,
             hierarchy,
             poller,
-            timers: Timers::default(),
+            timers,
             pod: Pod::default(),
             containers: Vec::new(),
             execs: Vec::new(),
@@ -106,7 +109,6 @@ impl Server {
             connections: Vec::new(),
             last_serial: 0,
             spare: spare(),
-            heap_is_dirty: true,
         })
     }
 
@@ -116,9 +118,6 @@ impl Server {
             let ready = self.poller.wait(self.timers.next()).map_err(step("wait for events"))?;
             ready.into_iter().for_each(|token| self.act(token));
             self.timers.due().into_iter().for_each(|timer| self.look_again(timer));
-            if std::mem::take(&mut self.heap_is_dirty) {
-                podwright_sys::trim_heap();
-            }
         }
         Ok(())
     }
@@ -145,6 +144,7 @@ impl Server {
             Timer::Exec(serial) => self.settle_exec(serial),
             Timer::Pause => self.pause_is_late(),
             Timer::Shutdown => self.settle_shutdown(),
+            Timer::Trim => podwright_sys::trim_heap(),
         }
     }
 
@@ -199,9 +199,15 @@ impl Server {
         }
     }
 
-    fn watch_writes(&self, serial: u32) {
-        if let Some(connection) = self.connections.iter().find(|connection| connection.serial == serial) {
-            let _ = self.poller.want_write(connection, Token::Connection(serial), connection.is_blocked());
+    fn watch_writes(&mut self, serial: u32) {
+        let Some(connection) = self.connections.iter_mut().find(|connection| connection.serial == serial) else {
+            return;
+        };
+        let blocked = connection.is_blocked();
+        if blocked != connection.awaits_room
+            && self.poller.want_write(&*connection, Token::Connection(serial), blocked).is_ok()
+        {
+            connection.awaits_room = blocked;
         }
     }
 
@@ -365,7 +371,7 @@ impl Server {
     }
 
     fn start_progressed(&mut self, serial: u32) {
-        self.heap_is_dirty = true;
+        self.timers.set(Timer::Trim, TRIM_AFTER);
         if self.containers.iter().any(|container| container.serial == serial) {
             self.container_progressed(serial);
         } else if self.execs.iter().any(|exec| exec.serial == serial) {

@@ -13,6 +13,8 @@ pub(crate) enum Timer {
     Pause,
     /// The end of the shim.
     Shutdown,
+    /// The heap, after something large was dropped.
+    Trim,
 }
 
 /// Timers that were set.

@@ -33,7 +33,7 @@ pub use keep::close_all_except;
 pub use kill::{signal_pidfd, signal_process};
 pub use mounts::{MountAttributes, bind_fd, clone_file_readonly, clone_tree, set_mount_attributes};
 pub use namespaces::{Propagation, join_namespace, join_process_namespaces, unshare};
-pub use packets::{Received, packet_pair, receive_packet, send_packet};
+pub use packets::{Received, next_packet_length, packet_pair, receive_packet, send_packet};
 pub use rustix::io::Errno;
 pub use seccomp::{SeccompInstruction, install_seccomp_filter};
 pub use signals::{block_signals, ignore_signal, reset_signals};

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair,
 };
 
 /// Most descriptors that one message carries.
@@ -64,6 +64,15 @@ pub fn receive_packet(socket: impl AsFd, buffer: &mut [u8]) -> Result<Received, 
     Ok(Received { length: message.bytes, fds })
 }
 
+/// Length of the message that comes next, without taking it; 0 at the end of the connection.
+///
+/// # Errors
+/// Those of recv(2).
+pub fn next_packet_length(socket: impl AsFd) -> Result<usize, Errno> {
+    let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
+    retry(|| recv(&socket, &mut [0; 1], flags)).map(|(_, length)| length)
+}
+
 fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     loop {
         match call() {
@@ -83,9 +92,11 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         send_packet(&left, b"hello", &[file.as_fd()]).unwrap();
         drop(left);
+        assert_eq!(next_packet_length(&right), Ok(5));
         let mut buffer = [0; 16];
         let got = receive_packet(&right, &mut buffer).unwrap();
         assert_eq!((got.length, got.fds.len()), (5, 1));
+        assert_eq!(next_packet_length(&right), Ok(0));
         let got = receive_packet(&right, &mut buffer).unwrap();
         assert_eq!((got.length, got.fds.len()), (0, 0));
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use oci_spec::runtime::{BoxBuilder, Process, Spec, User};
+use oci_spec::runtime::{BoxBuilder, Process, User};
 use podwright_types::ExecId;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::unix::pipe;
@@ -22,6 +22,10 @@ use crate::util::random_bytes;
 
 /// Bytes kept of each stream. What comes after is read and dropped, so that the command does not block.
 pub(crate) const OUTPUT_BYTES: usize = 16 << 20;
+/// What is read of a stream at once: most commands print little,
+const FIRST_CHUNK_BYTES: usize = 4 << 10;
+/// and those that print much fill their pipe.
+const CHUNK_BYTES: usize = 64 << 10;
 /// Longest wait for the rest of the output after the command ended; its children may hold the pipes for ever.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 /// Longest wait for the end of a command that was killed.
@@ -61,19 +65,49 @@ async fn run(
         seccomp: crate::spec::seccomp(&container.config.security),
         fds: GivenFds { stdin: None, stdout: Some(stdout_write), stderr: Some(stderr_write) },
     };
-    let output = Output { stdout: collect(stdout), stderr: collect(stderr) };
+    let mut output = Output::default();
     // A program on a file system that does not answer hangs before it begins; its time runs from here.
     let command = async {
         shim.exec(request).await?;
         end.await.map_err(|_| EngineError::Unavailable("the pod's shim ended before the command".into()))
     };
-    let end = until_end(&waiting, &shim, command, limit, gone).await?;
-    Ok(ExecOutput { stdout: output.stdout.finish().await, stderr: output.stderr.finish().await, code: end.code })
+    let end = output.collect_until(stdout, stderr, until_end(&waiting, &shim, command, limit, gone)).await?;
+    Ok(ExecOutput { stdout: output.stdout, stderr: output.stderr, code: end.code })
 }
 
+/// What a command prints.
+#[derive(Default)]
 struct Output {
-    stdout: Collecting,
-    stderr: Collecting,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+impl Output {
+    /// Reads both streams while the command runs, and for a while what is left then. No task of their own reads them: each would
+    /// be one more to wake for every command.
+    async fn collect_until(
+        &mut self,
+        stdout: impl AsyncRead + Unpin,
+        stderr: impl AsyncRead + Unpin,
+        end: impl Future<Output = Result<ProcessEnd, EngineError>>,
+    ) -> Result<ProcessEnd, EngineError> {
+        let (mut end, mut all_read) = (std::pin::pin!(end), false);
+        let mut reading =
+            std::pin::pin!(async { tokio::join!(read(stdout, &mut self.stdout), read(stderr, &mut self.stderr)) });
+        let ended = loop {
+            tokio::select! {
+                // The command first: it is to begin before anybody waits for its output.
+                biased;
+                ended = &mut end => break ended?,
+                _ = &mut reading, if !all_read => all_read = true,
+            }
+        };
+        if !all_read {
+            // Whoever still holds the pipes is not waited for.
+            drop(timeout(DRAIN_LIMIT, reading).await);
+        }
+        Ok(ended)
+    }
 }
 
 /// An exec for whose end somebody waits; forgotten when that is over.
@@ -139,14 +173,20 @@ pub(super) fn process(container: &Container, argv: Vec<String>, choice: &StreamC
         return Err(EngineError::FailedPrecondition("the container does not run; start it first".into()));
     }
     let unreadable = |e: serde_json::Error| EngineError::Internal(format!("read its specification: {e}"));
-    let spec: Spec = serde_json::from_str(&spec).map_err(unreadable)?;
-    let mut process: Process = spec.process().clone().unwrap_or_default();
+    let spec: OfProcess = serde_json::from_str(&spec).map_err(unreadable)?;
+    let mut process = spec.process.unwrap_or_default();
     process.set_args(Some(argv)).set_terminal(None).set_console_size(None);
     if choice.tty {
         with_terminal(&mut process, choice.size);
     }
     process.set_user(resolved(&user.unwrap_or_default()));
     serde_json::to_string(&process).map_err(unreadable)
+}
+
+/// What an exec needs of a specification. The rest is many times as long, and only skipped.
+#[derive(serde::Deserialize)]
+struct OfProcess {
+    process: Option<Process>,
 }
 
 fn with_terminal(process: &mut Process, size: Option<TerminalSize>) {
@@ -175,36 +215,14 @@ fn pipe_pair() -> Result<(std::os::fd::OwnedFd, pipe::Receiver), EngineError> {
     Ok((write, pipe::Receiver::from_owned_fd(read).map_err(failed)?))
 }
 
-/// A stream that is read in a task.
-struct Collecting {
-    task: tokio::task::JoinHandle<()>,
-    kept: Arc<std::sync::Mutex<Vec<u8>>>,
-}
-
-fn collect(stream: impl AsyncRead + Unpin + Send + 'static) -> Collecting {
-    let kept = Arc::new(std::sync::Mutex::new(Vec::new()));
-    Collecting { task: tokio::spawn(read(stream, kept.clone())), kept }
-}
-
-async fn read(mut stream: impl AsyncRead + Unpin, kept: Arc<std::sync::Mutex<Vec<u8>>>) {
-    let mut chunk = vec![0; 64 << 10];
+/// Reads a stream to its end; keeps so much of it as is allowed. May be given up at any time.
+async fn read(mut stream: impl AsyncRead + Unpin, kept: &mut Vec<u8>) {
+    let mut chunk = vec![0; FIRST_CHUNK_BYTES];
     while let Ok(count @ 1..) = stream.read(&mut chunk).await {
-        let mut kept = crate::util::lock(&kept);
         let room = OUTPUT_BYTES.saturating_sub(kept.len()).min(count);
         kept.extend_from_slice(chunk.get(..room).unwrap_or_default());
-    }
-}
-
-impl Collecting {
-    async fn finish(mut self) -> Vec<u8> {
-        // Whoever still holds the pipe is not waited for.
-        drop(timeout(DRAIN_LIMIT, &mut self.task).await);
-        std::mem::take(&mut crate::util::lock(&self.kept))
-    }
-}
-
-impl Drop for Collecting {
-    fn drop(&mut self) {
-        self.task.abort();
+        if count == chunk.len() {
+            chunk.resize(CHUNK_BYTES, 0);
+        }
     }
 }

@@ -167,7 +167,7 @@ impl Fixture {
         exec(ExecLaunch {
             init,
             user: self.user,
-            spec: &spec,
+            spec: Some(&spec),
             process: &process,
             stdio,
             cgroup: self.cgroup.as_ref().map_or(CgroupEntry::Inherit, CgroupEntry::Join),

@@ -7,6 +7,7 @@
 mod config;
 mod cri;
 mod logs;
+pub mod streaming;
 mod world;
 
 pub use config::{Pod, container, host_port, image_mount, linux, mount, pod_config, shell};

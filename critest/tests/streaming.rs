@@ -4,5 +4,3 @@
 mod crictl;
 #[path = "streaming/hostile.rs"]
 mod hostile;
-#[path = "streaming/raw.rs"]
-mod raw;

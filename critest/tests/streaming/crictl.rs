@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use podwright_critest::{World, shell, with_world};
 use podwright_testutil::Daemon;
 
-use super::raw::echo_in_pod_of;
+use podwright_critest::streaming::echo_in_pod_of;
 
 /// crictl's names of the transports.
 const TRANSPORTS: [&str; 2] = ["spdy", "websocket"];

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use podwright_cri_api::v1::{AttachRequest, ExecRequest, PortForwardRequest};
 use podwright_critest::{World, shell, with_world};
 
-use super::raw::{Raw, echo_in_pod_of, parts};
+use podwright_critest::streaming::{Raw, echo_in_pod_of, parts};
 
 /// Time for what is about to happen.
 const SOON: Duration = Duration::from_secs(60);
@@ -74,7 +74,7 @@ async fn back_to(world: &World, before: (usize, usize)) -> Result<()> {
 
 /// The head of the answer to a plain GET.
 fn status(world: &World, address: &str, path: &str) -> Result<String> {
-    Raw::connect(&world.daemon, address)?.ask(&format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n"))
+    Raw::connect(world.daemon.host(), address)?.ask(&format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n"))
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn root_tokens_are_good_once_and_for_what_they_were_given() {
         let elsewhere = parts(&url)?.1.replace("/exec/", "/attach/");
         ensure!(status(world, address, &elsewhere)?.starts_with("HTTP/1.1 404 "), "not for an attach");
         let delete = format!("DELETE {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
-        ensure!(Raw::connect(&world.daemon, address)?.ask(&delete)?.starts_with("HTTP/1.1 405 "), "no DELETE");
+        ensure!(Raw::connect(world.daemon.host(), address)?.ask(&delete)?.starts_with("HTTP/1.1 405 "), "no DELETE");
         Ok(())
     });
 }
@@ -121,7 +121,7 @@ fn root_rubbish_ends_its_own_connection_only() {
         let pod = world.run_pod_named("rubbish").await?;
         let id = world.run_shell(&pod, "main", "sleep 1000").await?;
         let good = exec_url(world, &id, &["cat"]).await?;
-        let mut good = Raw::spdy(&world.daemon, &good, "v4.channel.k8s.io")?;
+        let mut good = Raw::spdy(world.daemon.host(), &good, "v4.channel.k8s.io")?;
         open_all(&mut good)?;
         let before = descriptors(world)?;
 
@@ -129,24 +129,24 @@ fn root_rubbish_ends_its_own_connection_only() {
         let url = exec_url(world, &id, &["true"]).await?;
         let (address, path) = parts(&url)?;
         let long = format!("GET {path} HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(1 << 20));
-        let head = Raw::connect(&world.daemon, address)?.ask(&long)?;
+        let head = Raw::connect(world.daemon.host(), address)?.ask(&long)?;
         ensure!(head.is_empty() || head.starts_with("HTTP/1.1 4"), "{head}");
         let many = format!("GET {path} HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(1000));
-        let head = Raw::connect(&world.daemon, address)?.ask(&many)?;
+        let head = Raw::connect(world.daemon.host(), address)?.ask(&many)?;
         ensure!(head.is_empty() || head.starts_with("HTTP/1.1 4"), "{head}");
-        let head = Raw::connect(&world.daemon, address)?.ask("\0\0\0\0\r\n\r\n")?;
+        let head = Raw::connect(world.daemon.host(), address)?.ask("\0\0\0\0\r\n\r\n")?;
         ensure!(head.is_empty() || head.starts_with("HTTP/1.1 400 "), "{head}");
 
         // Frames that are none.
         for rubbish in [&b"\x80\x02\x00\x01\x00\x00\x00\x00"[..], b"\x80\x03\x00\x01\x01\x00\x00\x00", &[0; 64]] {
             let url = exec_url(world, &id, &["true"]).await?;
-            let mut raw = Raw::spdy(&world.daemon, &url, "v4.channel.k8s.io")?;
+            let mut raw = Raw::spdy(world.daemon.host(), &url, "v4.channel.k8s.io")?;
             raw.stream.write_all(rubbish)?;
             ensure!(raw.is_ended(), "{rubbish:?}");
         }
         // A header bomb.
         let url = exec_url(world, &id, &["true"]).await?;
-        let mut raw = Raw::spdy(&world.daemon, &url, "v4.channel.k8s.io")?;
+        let mut raw = Raw::spdy(world.daemon.host(), &url, "v4.channel.k8s.io")?;
         raw.open(1, &[("a", &"x".repeat(8 << 20))])?;
         ensure!(raw.is_ended(), "a bomb");
 
@@ -164,7 +164,7 @@ fn root_a_port_that_nobody_listens_on_is_an_error_of_that_connection() {
         let id = world.run_shell(&pod, "main", "sleep 1000").await?;
         let port = echo_in_pod_of(world.pid(&id).await?)?.to_string();
         let url = forward_url(world, &pod.id).await?;
-        let mut raw = Raw::spdy(&world.daemon, &url, "portforward.k8s.io")?;
+        let mut raw = Raw::spdy(world.daemon.host(), &url, "portforward.k8s.io")?;
         for (stream, kind) in [(1, "error"), (3, "data")] {
             raw.open(stream, &[("streamtype", kind), ("port", "9"), ("requestid", "0")])?;
         }
@@ -190,7 +190,7 @@ fn root_hundreds_of_connections_are_forwarded_at_once() {
         let port = echo_in_pod_of(world.pid(&id).await?)?.to_string();
         let before = descriptors(world)?;
         let url = forward_url(world, &pod.id).await?;
-        let mut raw = Raw::spdy(&world.daemon, &url, "portforward.k8s.io")?;
+        let mut raw = Raw::spdy(world.daemon.host(), &url, "portforward.k8s.io")?;
         for request in 0..CONNECTIONS {
             let id = request.to_string();
             for (stream, kind) in [(4 * request + 1, "error"), (4 * request + 3, "data")] {
@@ -226,7 +226,7 @@ fn root_a_client_that_reads_nothing_holds_up_nobody_else() {
         let id = world.run_shell(&pod, "main", "sleep 1000").await?;
         let before = descriptors(world)?;
         let url = exec_url(world, &id, &["cat", "/dev/zero"]).await?;
-        let mut slow = Raw::spdy(&world.daemon, &url, "v4.channel.k8s.io")?;
+        let mut slow = Raw::spdy(world.daemon.host(), &url, "v4.channel.k8s.io")?;
         open_all(&mut slow)?;
         // It sends without reading, too, until its network buffers are full.
         slow.stream.set_write_timeout(Some(Duration::from_secs(1)))?;
@@ -235,7 +235,7 @@ fn root_a_client_that_reads_nothing_holds_up_nobody_else() {
             ensure!(world.sh(&id, "echo ok").await? == "ok", "others are served");
         }
         let url = exec_url(world, &id, &["echo", "hi"]).await?;
-        let mut other = Raw::spdy(&world.daemon, &url, "v9.channel.k8s.io, channel.k8s.io")?;
+        let mut other = Raw::spdy(world.daemon.host(), &url, "v9.channel.k8s.io, channel.k8s.io")?;
         open_all(&mut other)?;
         ensure!(other.read_stream(5)? == b"hi\n", "another session");
         drop((slow, other));
@@ -252,7 +252,7 @@ fn root_a_forwarded_connection_ends_with_its_pod() {
         world.run(&pod, &shell("main", &image, serve)).await?;
         world.wait_for_log(&pod, "main", "up").await?;
         let url = forward_url(world, &pod.id).await?;
-        let mut raw = Raw::spdy(&world.daemon, &url, "portforward.k8s.io")?;
+        let mut raw = Raw::spdy(world.daemon.host(), &url, "portforward.k8s.io")?;
         for (stream, kind) in [(1, "error"), (3, "data")] {
             raw.open(stream, &[("streamtype", kind), ("port", "80"), ("requestid", "0")])?;
         }
@@ -274,9 +274,9 @@ async fn abort_attaches(world: &mut World, count: usize) -> Result<()> {
     let abort = async |world: &mut World, stage: usize| {
         let url = attach_url(world, &id).await?;
         if stage == 0 {
-            return Raw::connect(&world.daemon, parts(&url)?.0).map(drop);
+            return Raw::connect(world.daemon.host(), parts(&url)?.0).map(drop);
         }
-        let mut raw = Raw::spdy(&world.daemon, &url, "v4.channel.k8s.io")?;
+        let mut raw = Raw::spdy(world.daemon.host(), &url, "v4.channel.k8s.io")?;
         match stage {
             1 => Ok(()),
             2 => raw.open(1, &[("streamtype", "error")]),

@@ -26,9 +26,12 @@ pub(crate) struct Options {
     /// Pods one after the other.
     #[arg(long, default_value_t = 100)]
     pods: u32,
-    /// Pods of the rows at scale: lists, usage, memory, start of the daemon.
-    #[arg(long, default_value_t = 100)]
+    /// Idle pods of the rows at scale: lists, usage, memory, start of the daemon. Measured at 50, 100 and 500 on the way, with peers too.
+    #[arg(long, default_value_t = 500)]
     many: u32,
+    /// Idle pods of the rows of density, which are ours alone; 0 leaves them out.
+    #[arg(long, default_value_t = 1500)]
+    density: u32,
     /// Only rows whose name contains one of these; docs/performance.md stays as it is then.
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
@@ -55,6 +58,7 @@ impl Options {
 
     fn arguments(&self, workspace: &Workspace) -> Vec<String> {
         let mut words = vec!["--pods".to_owned(), self.pods.to_string(), "--many".into(), self.many.to_string()];
+        words.extend(["--density".into(), self.density.to_string()]);
         let mut put = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
         self.peers.iter().for_each(|peer| put("--peers", peer.clone()));
         self.given.iter().for_each(|given| put("--peer", given.clone()));
@@ -84,6 +88,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     );
     build::run(workspace, Profile::Release)?;
     step("building the benchmark");
+    build::harness(workspace, "podwright-bundle", Profile::Release)?;
     let mut command = build::harness_command(workspace, "podwright-bench", Profile::Release, Profile::Release)?;
     command.args(options.arguments(workspace));
     // In our place, so that Ctrl-C is its own to handle and nobody returns before it has cleaned up.

@@ -41,7 +41,8 @@ impl Kind {
         }
     }
 
-    fn runtime(self) -> &'static str {
+    /// Its OCI runtime.
+    pub(crate) fn runtime(self) -> &'static str {
         match self {
             Self::ContainerdRunc => "runc",
             Self::ContainerdCrun => "crun",
@@ -171,13 +172,39 @@ impl Contender {
         }
     }
 
-    /// Its processes that belong to pods, but for the sleeping workload.
-    pub(crate) fn supervisors(&self) -> Result<Vec<u32>> {
-        let host = match &self.server {
+    /// The host that it runs in.
+    pub(crate) fn host(&self) -> &TestHost {
+        match &self.server {
             Server::Ours { daemon, .. } => daemon.host(),
             Server::Containerd(containerd) => containerd.host(),
             Server::Given(host) => host,
-        };
+        }
+    }
+
+    /// Our daemon on the embedded network.
+    pub(crate) fn daemon(&self) -> Option<&Daemon> {
+        match &self.server {
+            Server::Ours { daemon, .. } => Some(daemon),
+            Server::Containerd(_) | Server::Given(_) => None,
+        }
+    }
+
+    /// Removes all pods, unless somebody else's may be among them.
+    pub(crate) async fn remove_all(&mut self) -> Result<()> {
+        if matches!(self.server, Server::Given(_)) {
+            return Ok(());
+        }
+        for cri in [&mut self.cri, &mut self.chain] {
+            for pod in cri.pods().await? {
+                cri.remove_pod(&pod.id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Its processes that belong to pods, but for the sleeping workload.
+    pub(crate) fn supervisors(&self) -> Result<Vec<u32>> {
+        let host = self.host();
         let marks = [host.dir().display().to_string(), host.cgroup_parent()];
         let mut found = machine::processes(&marks)?;
         // The registry and the daemon have the directory in their command lines too.
@@ -290,7 +317,7 @@ fn chain() -> Value {
 }
 
 /// Path of a program in PATH or the usual places for administrators.
-fn found(name: &str) -> Result<PathBuf> {
+pub(crate) fn found(name: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut places = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
     let place = places.find(|dir| dir.join(name).is_file());

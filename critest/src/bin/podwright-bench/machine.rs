@@ -37,6 +37,11 @@ pub(crate) fn cpu() -> Duration {
     Duration::from_millis(busy.saturating_sub(own_ticks()) * 10)
 }
 
+/// Processor time that this program used so far.
+pub(crate) fn own_cpu() -> Duration {
+    Duration::from_millis(own_ticks() * 10)
+}
+
 fn own_ticks() -> u64 {
     let text = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
@@ -47,6 +52,11 @@ fn own_ticks() -> u64 {
 /// Proportional set size of a process in KiB; 0 when it is gone.
 pub(crate) fn pss_kib(pid: u32) -> u64 {
     rollup(pid, "Pss:")
+}
+
+/// Resident set size of a process in KiB; 0 when it is gone. Unlike the proportional one it does not depend on who else runs.
+pub(crate) fn rss_kib(pid: u32) -> u64 {
+    rollup(pid, "Rss:")
 }
 
 /// Memory that a process alone dirtied, in KiB.

@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout)] // It is a program for a terminal.
 
 mod contender;
+mod lane;
 mod machine;
 mod page;
 mod plot;
@@ -18,8 +19,9 @@ mod sample;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
 use contender::{Contender, Kind};
@@ -37,9 +39,13 @@ struct Arguments {
     /// Pods one after the other, and idle pods for the measurement of memory.
     #[arg(long, default_value_t = 100)]
     pods: usize,
-    /// Pods for the rows at scale (lists, usage, start of the daemon). Peers get as many.
-    #[arg(long, default_value_t = 100)]
+    /// Idle pods in the end, for lists, usage, memory and the start of the daemon. They are measured at 50, 100 and 500 on the way.
+    /// Peers get as many.
+    #[arg(long, default_value_t = 500)]
     many: usize,
+    /// Idle pods for the rows of density, which are ours alone; 0 leaves them out.
+    #[arg(long, default_value_t = 1500)]
+    density: usize,
     /// Only rows whose name contains one of these.
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
@@ -98,9 +104,11 @@ async fn measure(arguments: &Arguments) -> Result<()> {
         report: Report::default(),
         pods: arguments.pods.max(1),
         many: arguments.many.max(1),
+        density: arguments.density,
         wanted: arguments.rows.clone(),
+        started: Instant::now(),
     };
-    bench.run().await?;
+    bench.run().await;
     let report = bench.report;
     if let Some(path) = &arguments.json {
         std::fs::write(path, report.json()?).with_context(|| format!("writing {}", path.display()))?;
@@ -111,5 +119,7 @@ async fn measure(arguments: &Arguments) -> Result<()> {
     if let Some(path) = &arguments.page {
         page::rewrite(path, &conditions, &report)?;
     }
+    let failures = report.failures();
+    ensure!(failures.is_empty(), "podwright failed in {} rows:\n{}", failures.len(), failures.join("\n"));
     Ok(())
 }

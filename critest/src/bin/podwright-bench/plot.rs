@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::lane::Lane;
 use crate::report::{Report, Row};
 
 const LABELS: f64 = 420.0;
@@ -12,8 +13,8 @@ const COLOURS: [&str; 4] = ["#2a6fbb", "#c4572e", "#5b8c3a", "#8b5aa8"];
 /// An SVG; each row has a scale of its own, from 0.
 pub(crate) fn svg(report: &Report) -> String {
     let rows: Vec<&Row> =
-        report.rows().iter().filter(|row| row.measured.iter().any(|(_, samples)| samples.len() > 1)).collect();
-    let lines: usize = rows.iter().map(|row| row.measured.len() + 2).sum();
+        report.rows().iter().filter(|row| row.lanes().iter().any(|lane| lane.samples.len() > 1)).collect();
+    let lines: usize = rows.iter().map(|row| row.lanes().len() + 2).sum();
     let height = LINE * (crate::sample::number(lines) + 1.0);
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
@@ -29,12 +30,12 @@ pub(crate) fn svg(report: &Report) -> String {
 }
 
 fn draw(text: &mut String, row: &Row, mut top: f64) -> f64 {
-    let longest = row.measured.iter().map(|(_, samples)| samples.at(99)).fold(f64::MIN_POSITIVE, f64::max);
+    let longest = row.lanes().iter().map(|lane| lane.samples.at(99)).fold(f64::MIN_POSITIVE, f64::max);
     let scale = WIDTH / longest;
     // Writing to a String does not fail.
     let _ =
         writeln!(text, "<text x=\"8\" y=\"{top}\" font-weight=\"bold\">{} ({})</text>", escaped(&row.name), row.unit);
-    for ((name, samples), colour) in row.measured.iter().zip(COLOURS.iter().cycle()) {
+    for (Lane { name, samples, .. }, colour) in row.lanes().iter().zip(COLOURS.iter().cycle()) {
         top += LINE;
         let [p50, p95, p99] = [50, 95, 99].map(|percent| samples.at(percent) * scale);
         let middle = top - 4.0;
@@ -67,23 +68,19 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::lane::Lanes;
     use crate::report::Better;
-    use crate::sample::Samples;
 
     #[test]
     fn rows_of_times_are_drawn_and_names_are_escaped() {
-        let mut samples = Samples::default();
-        (1..=4).for_each(|ms| samples.push(Duration::from_millis(ms)));
         let mut report = Report::default();
-        let row = |name: &str, samples: Samples| Row {
-            name: name.into(),
-            unit: "ms",
-            better: Better::Less,
-            target: None,
-            measured: vec![("a<b".into(), samples)],
+        let row = |name: &str, times: u64| {
+            let mut lanes = Lanes::of(["a<b"]);
+            (1..=times).for_each(|ms| lanes.push(0, Duration::from_millis(ms)));
+            Row::new(name, "ms", Better::Less, lanes)
         };
-        report.add(row("exec & more", samples));
-        report.add(row("one number", Samples::one(1.0)));
+        report.add(row("exec & more", 4));
+        report.add(row("one number", 1));
         let picture = svg(&report);
         assert!(picture.contains("exec &amp; more (ms)") && picture.contains("a&lt;b"), "{picture}");
         assert!(!picture.contains("one number"), "a single number has no distribution");

@@ -1,23 +1,33 @@
 //! The rows, in the order in which they are measured.
 
+mod bundle;
 mod burst;
 mod exec;
+mod floors;
+mod hung;
 mod idle;
 mod log;
 mod pull;
+mod scale;
+mod size;
 mod start;
+mod stream;
 
-use anyhow::{Context, Result};
+use std::time::Instant;
+
+use anyhow::Result;
 use podwright_cri_api::v1::{ContainerConfig, NamespaceMode, NamespaceOption, PodSandboxConfig};
 use podwright_critest::{Cri, Pod, container};
 use tokio::task::JoinSet;
 
 use crate::contender::Contender;
-use crate::report::{Better, Report, Row};
-use crate::sample::Samples;
+use crate::lane::{Lanes, Part};
+use crate::report::{Report, Row};
 
 /// Pods that are removed at the same time when nobody measures it.
 const REMOVED_AT_ONCE: usize = 16;
+/// Where a row is about ourselves only.
+const OURS: usize = 0;
 
 /// A run: who is measured, how much, and what came out.
 pub(crate) struct Bench {
@@ -25,21 +35,30 @@ pub(crate) struct Bench {
     pub(crate) report: Report,
     /// Pods one after the other.
     pub(crate) pods: usize,
-    /// Pods of the rows at scale.
+    /// Idle pods of the rows that compare.
     pub(crate) many: usize,
+    /// Idle pods of the rows of density.
+    pub(crate) density: usize,
     /// Parts of names of rows; all when empty.
     pub(crate) wanted: Vec<String>,
+    pub(crate) started: Instant,
 }
 
 impl Bench {
-    /// Measures every row.
-    pub(crate) async fn run(&mut self) -> Result<()> {
-        start::measure(self).await.context("measuring starts")?;
-        burst::measure(self).await.context("measuring pods at once")?;
-        exec::measure(self).await.context("measuring exec")?;
-        idle::measure(self).await.context("measuring idle pods")?;
-        log::measure(self).await.context("measuring logs")?;
-        pull::measure(self).await.context("measuring pulls")
+    /// Measures every row. What fails is said in the rows.
+    pub(crate) async fn run(&mut self) {
+        start::measure(self).await;
+        burst::measure(self).await;
+        exec::measure(self).await;
+        bundle::measure(self).await;
+        stream::measure(self).await;
+        log::measure(self).await;
+        pull::measure(self).await;
+        idle::measure(self).await;
+        size::measure(self).await;
+        hung::measure(self).await;
+        scale::measure(self).await;
+        floors::measure(self).await;
     }
 
     /// Whether one of these rows is to be measured.
@@ -47,23 +66,26 @@ impl Bench {
         self.wanted.is_empty() || names.iter().any(|name| self.wanted.iter().any(|part| name.contains(part.as_str())))
     }
 
-    /// Empty samples for each contender.
-    fn empty(&self) -> Vec<(String, Samples)> {
-        self.contenders.iter().map(|one| (one.name.clone(), Samples::default())).collect()
+    /// Begins a part of the run, and says so.
+    fn part(&self, what: &str) -> Part {
+        let seconds = self.started.elapsed().as_secs();
+        println!("-- {:02}:{:02} {what}", seconds / 60, seconds % 60);
+        Part::of(self.names())
     }
 
-    /// Prints and keeps a row of those contenders that have values, if it is wanted.
-    fn add(
-        &mut self,
-        name: &str,
-        unit: &'static str,
-        better: Better,
-        target: Option<f64>,
-        mut measured: Vec<(String, Samples)>,
-    ) {
-        measured.retain(|(_, samples)| samples.len() > 0);
-        if self.wants(&[name]) && !measured.is_empty() {
-            self.report.add(Row { name: name.into(), unit, better, target, measured });
+    /// Empty lanes, one for each contender.
+    fn lanes(&self) -> Lanes {
+        Lanes::of(self.names())
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.contenders.iter().map(|one| one.name.as_str())
+    }
+
+    /// Prints and keeps a row that has values, if it is wanted.
+    fn add(&mut self, row: Row) {
+        if self.wants(&[&row.name]) && !row.is_empty() {
+            self.report.add(row);
         }
     }
 }

@@ -8,6 +8,7 @@ pub(crate) struct Samples(Vec<f64>);
 
 impl Samples {
     /// One value.
+    #[cfg(test)]
     pub(crate) fn one(value: f64) -> Self {
         Self(vec![value])
     }
@@ -28,6 +29,11 @@ impl Samples {
         sorted.sort_by(f64::total_cmp);
         let index = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
         sorted.get(index).copied().unwrap_or_default()
+    }
+
+    /// The same values, each with `more` added.
+    pub(crate) fn shifted(&self, more: f64) -> Self {
+        Self(self.0.iter().map(|value| value + more).collect())
     }
 
     /// How many.
@@ -52,5 +58,6 @@ mod tests {
         assert_eq!((samples.at(50), samples.at(95), samples.at(100), samples.len()), (51.0, 96.0, 100.0, 100));
         assert_eq!(Samples::default().at(50), 0.0);
         assert_eq!(Samples::one(3.0).at(99), 3.0);
+        assert_eq!(samples.shifted(1.0).at(50), 52.0);
     }
 }

@@ -1,17 +1,18 @@
 //! ExecSync of `true`: alone, many at once, and what it costs.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use podwright_critest::{Cri, container};
+use podwright_critest::{Cri, Pod, container};
 use tokio::task::JoinSet;
 
 use super::{Bench, remove_pods};
+use crate::contender::Contender;
 use crate::machine;
-use crate::report::Better;
+use crate::report::{Better, Row};
 use crate::sample::number;
 
-const ALONE: &str = "ExecSync true";
+pub(super) const ALONE: &str = "ExecSync true";
 const COST: &str = "CPU per ExecSync";
 const CROWD: &str = "ExecSync true, 50 at once";
 
@@ -22,48 +23,71 @@ const COUNTED: usize = 200;
 const AT_ONCE: usize = 50;
 const ROUNDS: usize = 4;
 
-pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
+pub(super) async fn measure(bench: &mut Bench) {
     if !bench.wants(&[ALONE, COST, CROWD]) {
-        return Ok(());
+        return;
     }
+    let mut part = bench.part("ExecSync");
     let mut pods = Vec::new();
-    for contender in &mut bench.contenders {
-        let pod = contender.cri.run_pod_named("exec").await?;
-        let id = contender.cri.run(&pod, &container("main", &contender.image, &["sleep", "100000"])).await?;
-        pods.push((pod, id));
+    for (index, contender) in bench.contenders.iter_mut().enumerate() {
+        pods.push(part.step(index, pod(contender)).await);
     }
-    let (mut alone, mut cost, mut crowd) = (bench.empty(), bench.empty(), bench.empty());
+    let (mut alone, mut cost, mut crowd) = (bench.lanes(), bench.lanes(), bench.lanes());
     for _ in 0..CALLS {
-        for ((contender, (_, id)), (_, samples)) in bench.contenders.iter_mut().zip(&pods).zip(&mut alone) {
-            let start = Instant::now();
-            call(&mut contender.cri, id).await?;
-            samples.push(start.elapsed());
+        for (index, (contender, pod)) in bench.contenders.iter_mut().zip(&pods).enumerate() {
+            let Some((_, id)) = pod else { continue };
+            if let Some(taken) = part.step(index, timed(&mut contender.cri, id)).await {
+                alone.push(index, taken);
+            }
         }
     }
-    for ((contender, (_, id)), (_, samples)) in bench.contenders.iter_mut().zip(&pods).zip(&mut cost) {
-        let before = machine::cpu();
-        for _ in 0..COUNTED {
-            call(&mut contender.cri, id).await?;
+    for (index, (contender, pod)) in bench.contenders.iter_mut().zip(&pods).enumerate() {
+        let Some((_, id)) = pod else { continue };
+        if let Some(milliseconds) = part.step(index, counted(&mut contender.cri, id)).await {
+            cost.push_value(index, milliseconds);
         }
-        samples.push_value(machine::cpu().saturating_sub(before).as_secs_f64() * 1000.0 / number(COUNTED));
     }
     for _ in 0..ROUNDS {
-        for ((contender, (_, id)), (_, samples)) in bench.contenders.iter().zip(&pods).zip(&mut crowd) {
-            let start = Instant::now();
-            at_once(&contender.cri, id).await?;
-            samples.push_value(number(AT_ONCE) / start.elapsed().as_secs_f64());
+        for (index, (contender, pod)) in bench.contenders.iter().zip(&pods).enumerate() {
+            let Some((_, id)) = pod else { continue };
+            if let Some(rate) = part.step(index, at_once(&contender.cri, id)).await {
+                crowd.push_value(index, rate);
+            }
         }
     }
-    for (contender, pod) in bench.contenders.iter().zip(pods) {
-        remove_pods(&contender.cri, vec![pod], 1).await?;
+    for (index, (contender, pod)) in bench.contenders.iter().zip(pods).enumerate() {
+        part.step(index, remove_pods(&contender.cri, pod.into_iter().collect(), 1)).await;
     }
-    bench.add(ALONE, "ms", Better::Less, Some(5.0), alone);
-    bench.add(COST, "ms", Better::Less, Some(6.0), cost);
-    bench.add(CROWD, "calls/s", Better::More, Some(5.0), crowd);
-    Ok(())
+    part.tidy(&mut bench.contenders).await;
+    bench.add(Row::new(ALONE, "ms", Better::Less, alone.after(&part)).times(5.0));
+    bench.add(Row::new(COST, "ms", Better::Less, cost.after(&part)).times(6.0));
+    bench.add(Row::new(CROWD, "calls/s", Better::More, crowd.after(&part)).times(5.0));
 }
 
-async fn at_once(cri: &Cri, id: &str) -> Result<()> {
+async fn pod(contender: &mut Contender) -> Result<(Pod, String)> {
+    let pod = contender.cri.run_pod_named("exec").await?;
+    let id = contender.cri.run(&pod, &container("main", &contender.image, &["sleep", "100000"])).await?;
+    Ok((pod, id))
+}
+
+async fn timed(cri: &mut Cri, id: &str) -> Result<Duration> {
+    let start = Instant::now();
+    call(cri, id).await?;
+    Ok(start.elapsed())
+}
+
+/// Milliseconds of processor time of one call.
+async fn counted(cri: &mut Cri, id: &str) -> Result<f64> {
+    let before = machine::cpu();
+    for _ in 0..COUNTED {
+        call(cri, id).await?;
+    }
+    Ok(machine::cpu().saturating_sub(before).as_secs_f64() * 1000.0 / number(COUNTED))
+}
+
+/// Calls that end in a second.
+async fn at_once(cri: &Cri, id: &str) -> Result<f64> {
+    let start = Instant::now();
     let mut running = JoinSet::new();
     for _ in 0..AT_ONCE {
         let (mut cri, id) = (cri.clone(), id.to_owned());
@@ -72,7 +96,7 @@ async fn at_once(cri: &Cri, id: &str) -> Result<()> {
     while let Some(outcome) = running.join_next().await {
         outcome??;
     }
-    Ok(())
+    Ok(number(AT_ONCE) / start.elapsed().as_secs_f64())
 }
 
 async fn call(cri: &mut Cri, id: &str) -> Result<()> {

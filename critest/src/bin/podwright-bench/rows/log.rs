@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::{Bench, REMOVED_AT_ONCE, remove_pods};
 use crate::machine;
-use crate::report::Better;
+use crate::report::{Better, Row};
 use crate::sample::number;
 
 const ONE: &str = "log of one container";
@@ -21,32 +21,28 @@ const CROWD: usize = 50;
 const LINE_BYTES: usize = 100;
 const BYTES_PER_MIB: f64 = 1_048_576.0;
 
-pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
+pub(super) async fn measure(bench: &mut Bench) {
     if !bench.wants(&[ONE, MANY, COST]) {
-        return Ok(());
+        return;
     }
-    let (mut one, mut many, mut cost) = (bench.empty(), bench.empty(), bench.empty());
+    let mut part = bench.part("logs");
+    let (mut one, mut many, mut cost) = (bench.lanes(), bench.lanes(), bench.lanes());
+    let bytes = number(LINES * LINE_BYTES);
     for (index, contender) in bench.contenders.iter().enumerate() {
         let before = machine::cpu();
-        let took = write(&contender.cri, &contender.image, 1, LINES).await?;
+        let Some(took) = part.step(index, write(&contender.cri, &contender.image, 1, LINES)).await else { continue };
         let cpu = machine::cpu().saturating_sub(before);
-        let bytes = number(LINES * LINE_BYTES);
-        let crowd = write(&contender.cri, &contender.image, CROWD, LINES / CROWD).await?;
-        let values = [
-            (&mut one, bytes / BYTES_PER_MIB / took.as_secs_f64()),
-            (&mut many, bytes / BYTES_PER_MIB / crowd.as_secs_f64()),
-            (&mut cost, cpu.as_secs_f64() / bytes * 1e9),
-        ];
-        for (row, value) in values {
-            if let Some((_, samples)) = row.get_mut(index) {
-                samples.push_value(value);
-            }
+        one.push_value(index, bytes / BYTES_PER_MIB / took.as_secs_f64());
+        cost.push_value(index, cpu.as_secs_f64() / bytes * 1e9);
+        let crowd = write(&contender.cri, &contender.image, CROWD, LINES / CROWD);
+        if let Some(took) = part.step(index, crowd).await {
+            many.push_value(index, bytes / BYTES_PER_MIB / took.as_secs_f64());
         }
     }
-    bench.add(ONE, "MiB/s", Better::More, Some(3.0), one);
-    bench.add(MANY, "MiB/s", Better::More, Some(3.0), many);
-    bench.add(COST, "s", Better::Less, Some(3.0), cost);
-    Ok(())
+    part.tidy(&mut bench.contenders).await;
+    bench.add(Row::new(ONE, "MiB/s", Better::More, one.after(&part)).times(3.0));
+    bench.add(Row::new(MANY, "MiB/s", Better::More, many.after(&part)).times(3.0));
+    bench.add(Row::new(COST, "s", Better::Less, cost.after(&part)).times(3.0));
 }
 
 /// Lets containers write lines and returns the time until all have ended and all is in their logs.
@@ -60,7 +56,7 @@ async fn write(cri: &Cri, image: &str, containers: usize, lines: usize) -> Resul
     let mut pods = Vec::new();
     for number in 0..containers {
         let mut cri = cri.clone();
-        let pod = cri.run_pod_named(&format!("log-{number}")).await?;
+        let pod = cri.run_pod_named(&format!("log-{containers}-{number}")).await?;
         let id = cri.create(&pod, &shell("main", image, &script)).await?;
         pods.push((pod, id));
     }

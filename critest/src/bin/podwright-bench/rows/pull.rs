@@ -2,69 +2,110 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
-use podwright_testutil::image::{Compression, Format, Image, ImageBuilder, LayerBuilder};
+use anyhow::{Result, bail};
+use podwright_testutil::image::{Compression, Format, ImageBuilder, Layer, LayerBuilder};
 
 use super::Bench;
+use crate::contender::Contender;
+use crate::lane::Part;
 use crate::machine;
-use crate::report::Better;
+use crate::report::{Better, Row};
 
-/// Name, layers, MiB in all, compression.
-const IMAGES: [(&str, usize, usize, Compression); 4] = [
-    ("six layers of gzip, 200 MiB", 6, 200, Compression::Gzip),
-    ("one layer of gzip, 500 MiB", 1, 500, Compression::Gzip),
-    ("six layers of zstd, 200 MiB", 6, 200, Compression::Zstd),
-    ("one layer of zstd, 500 MiB", 1, 500, Compression::Zstd),
+/// A large image.
+pub(super) struct Kind {
+    name: &'static str,
+    layers: usize,
+    mebibytes: usize,
+    pub(super) compression: Compression,
+}
+
+pub(super) const IMAGES: [Kind; 4] = [
+    Kind { name: "six layers of gzip, 200 MiB", layers: 6, mebibytes: 200, compression: Compression::Gzip },
+    Kind { name: "one layer of gzip, 500 MiB", layers: 1, mebibytes: 500, compression: Compression::Gzip },
+    Kind { name: "six layers of zstd, 200 MiB", layers: 6, mebibytes: 200, compression: Compression::Zstd },
+    Kind { name: "one layer of zstd, 500 MiB", layers: 1, mebibytes: 500, compression: Compression::Zstd },
 ];
 /// Pulls of each.
 const ROUNDS: usize = 3;
 /// Size of each file in a layer.
 const FILE_BYTES: usize = 24 << 10;
 
-pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
-    for (name, layers, mebibytes, compression) in IMAGES {
-        let (wall, cpu) = (format!("pull, {name}"), format!("CPU of the pull, {name}"));
+pub(super) async fn measure(bench: &mut Bench) {
+    for kind in &IMAGES {
+        let (wall, cpu) = (kind.wall(), kind.cpu());
         if !bench.wants(&[&wall, &cpu]) {
             continue;
         }
-        let image = make(layers, mebibytes << 20, compression)?;
-        let mut references = Vec::new();
-        for contender in &bench.contenders {
-            references.push(contender.push(&image, &format!("big-{layers}-{compression:?}").to_lowercase())?);
-        }
-        drop(image);
-        let (mut times, mut costs) = (bench.empty(), bench.empty());
+        let mut part = bench.part(&wall);
+        let (mut times, mut costs) = (bench.lanes(), bench.lanes());
+        let references = pushed(bench, &mut part, kind).await;
         for _ in 0..ROUNDS {
             for (index, (contender, reference)) in bench.contenders.iter_mut().zip(&references).enumerate() {
-                let (before, start) = (machine::cpu(), Instant::now());
-                contender.cri.pull(reference).await?;
-                let took = start.elapsed().as_secs_f64();
-                let used = machine::cpu().saturating_sub(before).as_secs_f64();
-                contender.cri.remove_image(reference).await?;
-                for (row, value) in [(&mut times, took), (&mut costs, used)] {
-                    if let Some((_, samples)) = row.get_mut(index) {
-                        samples.push_value(value);
-                    }
+                let Some(reference) = reference else { continue };
+                if let Some((took, used)) = part.step(index, pull(contender, reference)).await {
+                    times.push_value(index, took);
+                    costs.push_value(index, used);
                 }
             }
         }
-        bench.add(&wall, "s", Better::Less, Some(2.5), times);
-        bench.add(&cpu, "s", Better::Less, Some(1.5), costs);
+        part.tidy(&mut bench.contenders).await;
+        bench.add(Row::new(wall, "s", Better::Less, times.after(&part)).times(2.5));
+        bench.add(Row::new(cpu, "s", Better::Less, costs.after(&part)).times(1.5));
     }
-    Ok(())
 }
 
-fn make(layers: usize, bytes: usize, compression: Compression) -> Result<Image> {
-    let mut builder = ImageBuilder::new(Format::Oci);
-    for number in 0..layers {
-        let content = half_random(bytes / layers, u64::try_from(number)? + 1);
-        let mut layer = LayerBuilder::new();
-        for (part, chunk) in content.chunks(FILE_BYTES).enumerate() {
-            layer = layer.file(&format!("data/{number}/{part}"), 0o644, chunk);
-        }
-        builder = builder.layer(&layer.finish(compression)?);
+/// Makes the image and puts it into each contender's registry.
+async fn pushed(bench: &Bench, part: &mut Part, kind: &Kind) -> Vec<Option<String>> {
+    let image = kind.layers().map(|layers| {
+        layers.iter().fold(ImageBuilder::new(Format::Oci), |builder, layer| builder.layer(layer)).build()
+    });
+    let mut references = Vec::new();
+    for (index, contender) in bench.contenders.iter().enumerate() {
+        let name = format!("big-{}-{:?}", kind.layers, kind.compression).to_lowercase();
+        let push = async {
+            match &image {
+                Ok(image) => contender.push(image, &name),
+                Err(error) => bail!("making the image: {error:#}"),
+            }
+        };
+        references.push(part.step(index, push).await);
     }
-    Ok(builder.build())
+    references
+}
+
+/// Seconds of time and of processor time of a pull; the image is gone afterwards.
+async fn pull(contender: &mut Contender, reference: &str) -> Result<(f64, f64)> {
+    let (before, start) = (machine::cpu(), Instant::now());
+    contender.cri.pull(reference).await?;
+    let took = start.elapsed().as_secs_f64();
+    let used = machine::cpu().saturating_sub(before).as_secs_f64();
+    contender.cri.remove_image(reference).await?;
+    Ok((took, used))
+}
+
+impl Kind {
+    /// The row of its time.
+    pub(super) fn wall(&self) -> String {
+        format!("pull, {}", self.name)
+    }
+
+    /// The row of its processor time.
+    pub(super) fn cpu(&self) -> String {
+        format!("CPU of the pull, {}", self.name)
+    }
+
+    /// Its layers, of many small files.
+    pub(super) fn layers(&self) -> Result<Vec<Layer>> {
+        let one = |number: usize| {
+            let content = half_random((self.mebibytes << 20) / self.layers, u64::try_from(number)? + 1);
+            let mut layer = LayerBuilder::new();
+            for (part, chunk) in content.chunks(FILE_BYTES).enumerate() {
+                layer = layer.file(&format!("data/{number}/{part}"), 0o644, chunk);
+            }
+            layer.finish(self.compression)
+        };
+        (0..self.layers).map(one).collect()
+    }
 }
 
 /// Bytes that shrink to about half, as programs do: random ones, each followed by a zero.

@@ -6,12 +6,14 @@ use anyhow::Result;
 
 use super::{Bench, READY, pod_of, workload};
 use crate::contender::Contender;
-use crate::report::Better;
-use crate::sample::Samples;
+use crate::lane::Lanes;
+use crate::report::{Better, Row};
 
-const START: &str = "sandbox + create + start";
-const OWN: &str = "the same on one CNI chain, less the plugins' time";
-const HOST: &str = "the same, host network";
+pub(super) const START: &str = "sandbox + create + start";
+const STEADY: &str = "p95 of sandbox + create + start to its p50";
+pub(super) const OWN: &str = "the same on one CNI chain, less the plugins' time";
+const PLUGINS: &str = "the plugins' time in it";
+pub(super) const HOST: &str = "the same, host network";
 const END: &str = "stop container + stop pod + remove pod";
 
 /// The single steps, in the order of [`Life::steps`].
@@ -54,76 +56,81 @@ struct Life {
     plugins: Option<Duration>,
 }
 
-pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
-    if bench.wants(&[START, END]) || bench.wants(&STEPS) {
-        best(bench).await?;
+pub(super) async fn measure(bench: &mut Bench) {
+    if bench.wants(&[START, STEADY, END]) || bench.wants(&STEPS) {
+        best(bench).await;
     }
-    if bench.wants(&[OWN]) {
-        chain(bench).await?;
+    if bench.wants(&[OWN, PLUGINS]) {
+        chain(bench).await;
     }
     if bench.wants(&[HOST]) {
-        host(bench).await?;
+        host(bench).await;
     }
-    Ok(())
 }
 
-async fn host(bench: &mut Bench) -> Result<()> {
-    let mut host = bench.empty();
-    for number in 0..bench.pods {
-        for (contender, (_, samples)) in bench.contenders.iter_mut().zip(&mut host) {
-            samples.push(life(contender, Network::Host, number).await?.up);
-        }
-    }
-    bench.add(HOST, "ms", Better::Less, Some(8.0), host);
-    Ok(())
-}
-
-async fn best(bench: &mut Bench) -> Result<()> {
-    let mut steps: Vec<Vec<(String, Samples)>> = STEPS.iter().map(|_| bench.empty()).collect();
-    let (mut up, mut down) = (bench.empty(), bench.empty());
+async fn best(bench: &mut Bench) {
+    let mut part = bench.part("pods one after the other, each on its best network");
+    let mut steps: Vec<Lanes> = STEPS.iter().map(|_| bench.lanes()).collect();
+    let (mut up, mut down) = (bench.lanes(), bench.lanes());
     for number in 0..bench.pods {
         for (index, contender) in bench.contenders.iter_mut().enumerate() {
-            let life = life(contender, Network::Best, number).await?;
+            let Some(life) = part.step(index, life(contender, Network::Best, number)).await else { continue };
             for (row, taken) in steps.iter_mut().zip(life.steps) {
-                push(row, index, taken);
+                row.push(index, taken);
             }
-            push(&mut up, index, life.up);
-            push(&mut down, index, life.down);
+            up.push(index, life.up);
+            down.push(index, life.down);
         }
     }
+    part.tidy(&mut bench.contenders).await;
     for (name, row) in STEPS.into_iter().zip(steps) {
-        bench.add(name, "ms", Better::Less, None, row);
+        bench.add(Row::new(name, "ms", Better::Less, row.after(&part)));
     }
-    bench.add(START, "ms", Better::Less, Some(10.0), up);
-    bench.add(END, "ms", Better::Less, Some(10.0), down);
-    Ok(())
+    let mut steady = bench.lanes();
+    for (index, lane) in up.get().iter().enumerate().filter(|(_, lane)| lane.samples.len() > 0) {
+        steady.push_value(index, lane.samples.at(95) / lane.samples.at(50));
+    }
+    bench.add(Row::new(START, "ms", Better::Less, up.after(&part)).times(10.0));
+    bench.add(Row::new(STEADY, "times", Better::Less, steady.after(&part)).at_most(2.0));
+    bench.add(Row::new(END, "ms", Better::Less, down.after(&part)).times(10.0));
 }
 
-async fn chain(bench: &mut Bench) -> Result<()> {
-    let mut own = bench.empty();
-    for contender in &bench.contenders {
-        contender.time_plugins(true)?;
+async fn chain(bench: &mut Bench) {
+    let mut part = bench.part("pods one after the other, all on one CNI chain");
+    let (mut own, mut plugins) = (bench.lanes(), bench.lanes());
+    for (index, contender) in bench.contenders.iter().enumerate() {
+        part.step(index, async { contender.time_plugins(true) }).await;
     }
-    for number in 0..bench.pods {
-        for (contender, (_, samples)) in bench.contenders.iter_mut().zip(&mut own) {
-            let life = life(contender, Network::Chain, number).await?;
+    for number in 0..bench.pods.div_ceil(2) {
+        for (index, contender) in bench.contenders.iter_mut().enumerate() {
+            let Some(life) = part.step(index, life(contender, Network::Chain, number)).await else { continue };
             // A contender whose plugins are not ours to time has no such row.
-            if let Some(plugins) = life.plugins {
-                samples.push(life.up.saturating_sub(plugins));
+            if let Some(taken) = life.plugins {
+                own.push(index, life.up.saturating_sub(taken));
+                plugins.push(index, taken);
             }
         }
     }
-    for contender in &bench.contenders {
-        contender.time_plugins(false)?;
+    for (index, contender) in bench.contenders.iter().enumerate() {
+        part.step(index, async { contender.time_plugins(false) }).await;
     }
-    bench.add(OWN, "ms", Better::Less, Some(8.0), own);
-    Ok(())
+    part.tidy(&mut bench.contenders).await;
+    bench.add(Row::new(OWN, "ms", Better::Less, own.after(&part)).times(8.0));
+    bench.add(Row::new(PLUGINS, "ms", Better::Less, plugins.after(&part)));
 }
 
-fn push(row: &mut [(String, Samples)], index: usize, taken: Duration) {
-    if let Some((_, samples)) = row.get_mut(index) {
-        samples.push(taken);
+async fn host(bench: &mut Bench) {
+    let mut part = bench.part("pods one after the other, on the host's network");
+    let mut up = bench.lanes();
+    for number in 0..bench.pods.div_ceil(2) {
+        for (index, contender) in bench.contenders.iter_mut().enumerate() {
+            if let Some(life) = part.step(index, life(contender, Network::Host, number)).await {
+                up.push(index, life.up);
+            }
+        }
     }
+    part.tidy(&mut bench.contenders).await;
+    bench.add(Row::new(HOST, "ms", Better::Less, up.after(&part)).times(8.0));
 }
 
 async fn life(contender: &mut Contender, network: Network, number: usize) -> Result<Life> {

@@ -21,7 +21,8 @@ pub(crate) fn create(mounts: &[V1Mount], relative: &str, made: &mut Vec<PathBuf>
     Ok(())
 }
 
-/// A new cpuset is empty and takes no process; it is filled from its parent, which may be new itself.
+/// A new cpuset is empty and takes no process; it is filled from its parent, which may be new itself. Those below it are told to fill
+/// themselves: the kernel compares each write with all siblings, and what it does for one grows with the number of pods.
 fn inherit_cpuset(top: &Path, directory: &Path) -> Result<(), Error> {
     let files = ["cpuset.cpus", "cpuset.mems"];
     let Some(parent) = directory.parent().filter(|_| directory != top) else { return Ok(()) };
@@ -31,10 +32,14 @@ fn inherit_cpuset(top: &Path, directory: &Path) -> Result<(), Error> {
             empty.push(file);
         }
     }
-    if !empty.is_empty() {
-        inherit_cpuset(top, parent)?;
+    if empty.is_empty() {
+        return Ok(());
     }
-    empty.iter().try_for_each(|file| files::write(&directory.join(file), files::read(&parent.join(file))?.trim()))
+    inherit_cpuset(top, parent)?;
+    for file in empty {
+        files::write(&directory.join(file), files::read(&parent.join(file))?.trim())?;
+    }
+    files::write(&directory.join("cgroup.clone_children"), "1")
 }
 
 pub(crate) fn update(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), Error> {

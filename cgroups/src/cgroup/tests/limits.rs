@@ -97,6 +97,18 @@ fn root_v1_takes_cpus_shares_pids_and_devices_to_throttle() {
 }
 
 #[test]
+fn root_v1_cpusets_below_ours_fill_themselves() {
+    let Some(scratch) = v1("cpusets") else { return };
+    let own = read(&scratch.0, "cpuset", "cpuset.cpus");
+    assert!(!own.is_empty() && !read(&scratch.0, "cpuset", "cpuset.mems").is_empty());
+    let below = scratch.0.directory("cpuset").unwrap().join("below");
+    fs::create_dir(&below).unwrap();
+    let filled = fs::read_to_string(below.join("cpuset.cpus")).unwrap();
+    fs::remove_dir(&below).unwrap();
+    assert_eq!(filled.trim(), own, "nobody wrote it");
+}
+
+#[test]
 fn root_a_missing_controller_matters_only_to_a_limit() {
     let Some(hierarchy) = v1_without("pids") else { return };
     let scratch = Scratch::new(&hierarchy, "missing");

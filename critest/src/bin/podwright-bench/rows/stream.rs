@@ -28,6 +28,8 @@ const LOGGED_BYTES: usize = 64 << 20;
 const BYTES_PER_MIB: f64 = 1_048_576.0;
 /// Bytes of a piece that the client sends.
 const PIECE_BYTES: usize = 32 << 10;
+/// Bytes of a piece that a container takes.
+const SINK_BYTES: usize = 64 << 10;
 /// Bytes under way in an attach at once: a client that is far behind a log may be cut off.
 const UNDER_WAY_BYTES: usize = 128 << 10;
 const LINE_BYTES: usize = 128;
@@ -72,10 +74,16 @@ pub(super) async fn measure(bench: &mut Bench) {
     }
 }
 
+/// A script that takes all bytes and says so. (busybox's `head -c` reads single bytes, which would be what is measured.)
+fn sink() -> String {
+    let count = BYTES / SINK_BYTES;
+    format!("dd of=/dev/null bs={SINK_BYTES} count={count} iflag=fullblock 2>/dev/null; echo done; exec sleep 100000")
+}
+
 /// MiB in a second.
 async fn transfer(contender: &mut Contender, way: Way, round: usize) -> Result<f64> {
     let (word, script) = match way {
-        Way::AttachInput => ("into", format!("head -c {BYTES} > /dev/null; echo done; exec sleep 100000")),
+        Way::AttachInput => ("into", sink()),
         Way::AttachOutput => ("out", "exec cat".to_owned()),
         Way::ForwardInto => ("forward-into", "exec sleep 100000".to_owned()),
         Way::ForwardOut => ("forward-out", "exec sleep 100000".to_owned()),

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::sync_channel;
 
 use bytes::Bytes;
+use podwright_sys::{CapabilitySet, gain_nothing, keep_capabilities};
 use podwright_types::Digest;
 use tokio::sync::{mpsc, oneshot};
 
@@ -28,6 +29,17 @@ const PIECES: usize = 32;
 const PIECES_TO_INFLATE: usize = 16;
 /// Inflated blocks on their way to the unpacker.
 const BLOCKS_TO_UNPACK: usize = 8;
+
+/// What making a tree of somebody else's owners, modes, devices and attributes takes.
+const UNPACKING: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FOWNER)
+    // Set-group-id of a group that is not ours.
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::MKNOD)
+    .union(CapabilitySet::SETFCAP)
+    // Attributes `trusted.*`, overlayfs' own among them, and those of security modules.
+    .union(CapabilitySet::SYS_ADMIN);
 
 /// What arrives from the network.
 pub(crate) enum Piece {
@@ -92,15 +104,17 @@ pub(crate) async fn run(job: LayerJob, origin: Origin) -> Result<()> {
         let (block_sender, block_receiver) = sync_channel(BLOCKS_TO_UNPACK);
         to_inflate = Some(piece_sender);
         let (limit, inflate_object) = (limits.layer_unpacked_bytes, object.clone());
-        stages.push(spawn("layer-unpack", {
+        stages.push(spawn("layer-unpack", UNPACKING, {
             let object = object.clone();
             move || stages::unpack(block_receiver, &tree, &limits, &object)
         })?);
-        stages.push(spawn("layer-inflate", move || {
+        stages.push(spawn("layer-inflate", CapabilitySet::empty(), move || {
             stages::inflate(ChannelReader::new(piece_receiver), &block_sender, &diff_id, limit, &inflate_object)
         })?);
     }
-    stages.push(spawn("layer-store", move || stages::store(origin, to_inflate, &digest, size, &object))?);
+    stages.push(spawn("layer-store", CapabilitySet::DAC_OVERRIDE, move || {
+        stages::store(origin, to_inflate, &digest, size, &object)
+    })?);
     let mut ends = Vec::new();
     // A stage that fails makes those after it fail too, so the one nearest to the source knows the cause.
     for stage in stages.into_iter().rev() {
@@ -122,13 +136,26 @@ fn given_up(name: &str) -> ImageError {
     ImageError::new(ErrorKind::Cancelled, "pull", name, "it was given up")
 }
 
-fn spawn(name: &str, stage: impl FnOnce() -> StageResult + Send + 'static) -> Result<oneshot::Receiver<StageResult>> {
+/// Starts the thread of a stage, which reads what strangers wrote and is left with these capabilities alone. That bounds what a mistake
+/// in following a name can reach, and not what broken memory could: threads share that.
+fn spawn(
+    name: &str,
+    kept: CapabilitySet,
+    stage: impl FnOnce() -> StageResult + Send + 'static,
+) -> Result<oneshot::Receiver<StageResult>> {
     let (sender, receiver) = oneshot::channel();
+    let object = name.to_owned();
+    let confine = move || {
+        keep_capabilities(kept).and_then(|_| gain_nothing()).map_err(|errno| {
+            let cause = std::io::Error::from(errno).to_string();
+            End::Failed(ImageError::new(ErrorKind::Io, "take the capabilities of thread", &object, cause))
+        })
+    };
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
             // Nobody listening means the pull is gone; its clean-up does not depend on this.
-            let _ = sender.send(stage());
+            let _ = sender.send(confine().and_then(|()| stage()));
         })
         .map_err(|error| ImageError::new(ErrorKind::Io, "start thread", name, error.to_string()))?;
     Ok(receiver)

@@ -16,6 +16,7 @@ mod incoming;
 mod listener;
 mod logging;
 mod ports;
+mod privileges;
 mod serve;
 mod settings;
 mod systemd;
@@ -65,6 +66,7 @@ fn check(file: &Path) -> anyhow::Result<()> {
 fn serve(flags: DaemonFlags) -> anyhow::Result<()> {
     let config = flags.resolve()?;
     logging::install(&config.log)?;
+    privileges::give_up()?;
     #[cfg(feature = "failpoints")]
     failpoints::arm_from_environment()?;
     let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_WORKER_THREADS));

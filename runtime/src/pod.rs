@@ -3,7 +3,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sys::signal::{SigSet, Signal};
-use podwright_sys::{close_all_from, ignore_signal, join_namespace, unshare};
+use oci_spec::runtime::Process;
+use podwright_sys::{AllowList, close_all_from, ignore_signal, join_namespace, unshare};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use rustix::thread::UnshareFlags;
@@ -99,8 +100,27 @@ pub fn pid_namespace_of(pid: Pid) -> Result<OwnedFd, Error> {
     open(&pid.as_raw_nonzero().to_string(), "pid").map_err(Error::Child)
 }
 
+/// What the pause process does: it tells of its start, closes all descriptors, waits for a signal, ends. Containers of its pod see it, and
+/// may be allowed to trace it.
+const PAUSE_CALLS: AllowList = AllowList::new(&[
+    libc::SYS_sendmsg,
+    libc::SYS_close,
+    libc::SYS_close_range,
+    libc::SYS_rt_sigtimedwait,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_restart_syscall,
+    libc::SYS_brk,
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_futex,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+]);
+
 /// Starts the init of a new pid namespace: it reaps what is left to it, and ends on SIGTERM or SIGKILL. It sees an empty root,
-/// has no capabilities and no descriptors. `mount_label` is the SELinux label of that root. `Started` is told when it is ready.
+/// has no capabilities, no descriptors and few system calls. `mount_label` is the SELinux label of that root. `Started` is told when it is ready.
 ///
 /// # Errors
 /// If the clone fails.
@@ -142,11 +162,19 @@ fn pause(
     ignore_signal(Signal::SIGCHLD).step("ignore SIGCHLD of", what)?;
     let signals =
         podwright_sys::block_signals(&[Signal::SIGTERM, Signal::SIGINT]).step("block the signals of", what)?;
-    privileges::drop_to(&oci_spec::runtime::Process::default(), &message::User::default(), None)?;
+    privileges::drop_to(&powerless(), &message::User::default(), None)?;
+    PAUSE_CALLS.install().step("take the system calls of", what)?;
     message::send(socket, &Message::Executing, &[]).step("tell the start of", what)?;
     close_all_from(0).step("close the descriptors of", what)?;
     wait_for(&signals);
     Ok(())
+}
+
+/// Not the default of `oci_spec`, which has three capabilities.
+fn powerless() -> Process {
+    let mut process = Process::default();
+    process.set_capabilities(None).set_no_new_privileges(Some(true));
+    process
 }
 
 fn wait_for(signals: &SigSet) {

@@ -7,9 +7,10 @@
 //!
 //! The shim's loop tells it what to do over a socket ([`control`]). If the disk hangs, only this process hangs, and at worst
 //! the container, once its pipe is full. Execs with a terminal use the same process, without a log and with one client that
-//! must not lose anything.
+//! must not lose anything. Before it takes a byte of a container it gives up what it does not need ([`confined`]).
 
 mod client;
+mod confined;
 pub(crate) mod control;
 mod input;
 mod lines;

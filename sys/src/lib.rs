@@ -5,6 +5,7 @@
 
 mod bpf;
 mod clone;
+mod confine;
 mod exhausted;
 mod failpoints;
 mod fds;
@@ -21,6 +22,7 @@ mod signals;
 
 pub use bpf::{BpfInstruction, attach_device_program, load_device_program};
 pub use clone::{CloneFlags, Clones, Process, clone_process};
+pub use confine::{AllowList, CapabilitySet, gain_nothing, keep_capabilities};
 pub use exhausted::{exhaustion_remedy, spare_descriptors};
 #[cfg(feature = "failpoints")]
 pub use failpoints::arm_fail_point;

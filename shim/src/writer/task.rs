@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::client::{Client, Patience};
+use super::confined::confine;
 use super::control::{ClientFds, Order, Report};
 use super::input::Input;
 use super::lines::Lines;
@@ -50,7 +51,7 @@ pub(crate) struct Plan {
 
 /// Does all that a log writer does. The first report tells whether the log could be opened; with `false`, that was all.
 pub(crate) fn run(plan: Plan) -> bool {
-    let opened = plan.log.map(Log::open).transpose();
+    let opened = confine().and_then(|()| plan.log.map(Log::open).transpose());
     let (report, log) = match opened {
         Ok(log) => (Report::of(&Ok(())), Some(log)),
         Err(error) => (Report::of(&Err(error)), None),

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use podwright_podsandbox::ports::PortError;
+use podwright_sys::CapabilitySet;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -44,13 +45,20 @@ async fn sockets(netns: Option<OwnedFd>) -> io::Result<Sockets> {
     let (tell, told) = oneshot::channel();
     // A thread that ends afterwards: one of the runtime's would have to come back out.
     let body = move || {
-        let made = podwright_sys::join_namespace(&netns).map(|()| make()).map_err(io::Error::from);
+        let made = confined().and_then(|()| podwright_sys::join_namespace(&netns)).map(|()| make());
+        let made = made.map_err(io::Error::from);
         drop(place);
         // Who gave up needs no socket.
         drop(tell.send(made));
     };
     std::thread::Builder::new().name("podwright-dial".into()).stack_size(64 << 10).spawn(body)?;
     told.await.map_err(|_| io::Error::other("the thread that was in the pod ended early"))?
+}
+
+/// Nothing but joining is left to the thread, for the moment that it lives.
+fn confined() -> Result<(), podwright_sys::Errno> {
+    podwright_sys::gain_nothing()?;
+    podwright_sys::keep_capabilities(CapabilitySet::SYS_ADMIN).map(drop)
 }
 
 fn make() -> Sockets {

@@ -138,9 +138,17 @@ impl Content {
         use std::io::Read as _;
         let path = self.blob(digest);
         let mut bytes = Vec::new();
-        File::open(&path)
-            .and_then(|file| file.take(MAX_WHOLE_BYTES).read_to_end(&mut bytes))
-            .map_err(|error| ImageError::io("read blob", &path, error))?;
+        File::open(&path).and_then(|file| file.take(MAX_WHOLE_BYTES).read_to_end(&mut bytes)).map_err(|error| {
+            match error.kind() {
+                std::io::ErrorKind::NotFound => ImageError::new(
+                    ErrorKind::NotFound,
+                    "read blob",
+                    path.display(),
+                    "it is gone; pull the image again",
+                ),
+                _ => ImageError::io("read blob", &path, error),
+            }
+        })?;
         if digest_of(digest.algorithm(), &bytes) == *digest {
             Ok(bytes)
         } else {

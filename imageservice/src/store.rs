@@ -150,10 +150,16 @@ impl ImageStore {
     /// a container holds it.
     ///
     /// # Errors
-    /// `NotFound`, telling to pull it first.
+    /// `NotFound`, telling to pull it first; `NoSpace` while a layer of it could not be unpacked again.
     pub fn resolve(&self, reference: &str) -> Result<ResolvedImage> {
         let catalog = self.inner.catalog();
         let id = catalog.find(reference).or_else(|| reference.parse().ok());
+        if let Some(layer) = id.as_ref().and_then(|id| catalog.missing_layer(id)) {
+            let shown: String = reference.chars().take(128).collect();
+            let cause =
+                format!("its layer {layer} is not unpacked; free space; it is tried again, or pull the image again");
+            return Err(ImageError::new(ErrorKind::NoSpace, "find image", shown, cause));
+        }
         id.and_then(|id| catalog.resolve(&id, &self.inner.content)).ok_or_else(|| {
             let shown: String = reference.chars().take(128).collect();
             ImageError::new(ErrorKind::NotFound, "find image", shown, "it is not on this host; pull it first")

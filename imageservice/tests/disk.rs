@@ -98,3 +98,38 @@ async fn root_images_can_be_removed_from_a_full_disk() {
     let store = ImageStore::open(&disk.0.path().join("root"), test.config.clone()).await.unwrap();
     assert!(store.list(None).is_empty(), "what was removed stays so");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn root_a_layer_that_finds_no_room_leaves_its_image_listed_and_comes_back() {
+    let (registry, test, disk) = (Registry::builder().start().unwrap(), TestStore::new().await, SmallDisk::new());
+    let root = disk.0.path().join("root");
+    let store = ImageStore::open(&root, test.config.clone()).await.unwrap();
+    let layer = LayerBuilder::new().file("file", 0o644, &vec![b'x'; 2 << 20]);
+    let reference = registry.push(&image(vec![layer], Compression::Gzip), "torn", "v1").unwrap();
+    store.pull(&reference, None, None).await.unwrap();
+    let listed = store.list(None);
+    store.close().await.unwrap();
+    drop(store);
+    // As a power cut leaves it: the blob is whole, the layer is not.
+    for entry in std::fs::read_dir(root.join("layers")).unwrap() {
+        std::fs::remove_dir_all(entry.unwrap().path()).unwrap();
+    }
+    fill(&disk);
+    let store = ImageStore::open(&root, test.config.clone()).await.unwrap();
+    let ids = |list: &[podwright_imageservice::ImageInfo]| list.iter().map(|one| one.id.clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&store.list(None)), ids(&listed));
+    let error = store.resolve(&reference).unwrap_err();
+    assert!(error.kind() == ErrorKind::NoSpace && error.to_string().contains("is not unpacked"), "{error}");
+    for entry in std::fs::read_dir(disk.0.path()).unwrap().flatten().filter(|entry| entry.path().is_file()) {
+        std::fs::remove_file(entry.path()).unwrap();
+    }
+    let back = async {
+        while store.resolve(&reference).is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(120), back).await.unwrap();
+    let tree = &store.resolve(&reference).unwrap().layers[0];
+    assert_eq!(std::fs::metadata(tree.join("file")).unwrap().len(), 2 << 20);
+    drop(store);
+}

@@ -246,3 +246,38 @@ async fn root_layers_are_looked_at_after_an_end_without_warning_and_not_after_an
         std::fs::set_permissions(&marker, mode.clone()).unwrap();
     }
 }
+
+/// A link to itself: the kernel refuses to read it, as it does on an error of the disk or without descriptors. That says nothing of the
+/// image, and must not cost it its place on the list.
+#[tokio::test(flavor = "multi_thread")]
+async fn root_what_can_not_be_read_is_not_taken_for_damaged() {
+    let registry = plain();
+    let test = TestStore::new().await;
+    let image = image(Format::Oci, "unread");
+    let reference = registry.push(&image, "unread", "v1").unwrap();
+    test.store.pull(&reference, None, None).await.unwrap();
+    settle(&test).await;
+    let index = std::fs::read(test.root().join("images/index.json")).unwrap();
+    let config = place(&test, &image.config);
+    let aside = test.dir().join("aside");
+    std::fs::rename(&config, &aside).unwrap();
+    std::os::unix::fs::symlink(&config, &config).unwrap();
+    let error = ImageStore::open(&test.root(), test.config.clone()).await.unwrap_err();
+    for part in ["read blob", "unread", "stays listed", "start again"] {
+        assert!(error.to_string().contains(part), "{part}: {error}");
+    }
+    assert_eq!(std::fs::read(test.root().join("images/index.json")).unwrap(), index);
+    std::fs::remove_file(&config).unwrap();
+    std::fs::rename(&aside, &config).unwrap();
+    assert!(test.reopened().await.resolve(&reference).is_ok());
+    // What is absent is damage: it is fetched again.
+    std::fs::remove_file(&config).unwrap();
+    let store = test.reopened().await;
+    assert!(store.list(None).is_empty());
+    let back = async {
+        while store.resolve(&reference).is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, back).await.unwrap();
+}

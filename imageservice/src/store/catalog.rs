@@ -116,6 +116,12 @@ impl Catalog {
         Some(ResolvedImage { id: id.clone(), reference, config: image.config.container_config(), layers })
     }
 
+    /// A layer of a listed image that is not unpacked, which a full disk brings about.
+    pub(super) fn missing_layer(&self, id: &Digest) -> Option<&Digest> {
+        let image = self.images.get(id)?;
+        image.config.diff_ids().iter().find(|diff_id| !self.layers.contains_key(*diff_id))
+    }
+
     /// Bytes and inodes of all that is on disk.
     pub(super) fn usage(&self) -> (u64, u64) {
         let bytes = self.blobs.values().sum::<u64>() + self.layers.values().map(|size| size.bytes).sum::<u64>();

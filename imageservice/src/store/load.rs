@@ -1,4 +1,8 @@
 //! From the disk into memory: what a new process finds.
+//!
+//! Only damage takes an image off the list: parts that are absent, have another digest or size, or say nothing that can be understood. What
+//! can not be read for another reason (no descriptors, an error of the disk) may be whole, so it ends the opening and changes
+//! nothing. A layer that can not be unpacked again now (the disk is full) leaves its image listed, without the layer.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -29,6 +33,20 @@ pub(super) struct Lost {
     pub(super) names: Vec<String>,
 }
 
+/// Whether a failure says that something is wrong with the image, and not with the host.
+fn is_damage(error: &ImageError) -> bool {
+    match error.kind() {
+        ErrorKind::Io | ErrorKind::NoSpace | ErrorKind::LimitExceeded => false,
+        ErrorKind::NotFound
+        | ErrorKind::Unauthorized
+        | ErrorKind::RegistryUnavailable
+        | ErrorKind::TooManyRequests
+        | ErrorKind::Corrupt
+        | ErrorKind::Invalid
+        | ErrorKind::Cancelled => true,
+    }
+}
+
 /// Reads the index, keeps the entries whose parts are all there, and removes the parts of no entry.
 pub(super) fn load(content: &Content, config: &ImageConfig) -> Result<Loaded> {
     let mut catalog = Catalog::default();
@@ -40,7 +58,16 @@ pub(super) fn load(content: &Content, config: &ImageConfig) -> Result<Loaded> {
     for entry in entries {
         let name = entry.name.clone().unwrap_or_else(|| entry.target.digest.to_string());
         match listing(content, &mut catalog, entry.clone(), config, is_suspect) {
-            Ok(listing) => catalog.listings.push(listing),
+            Ok((listing, None)) => catalog.listings.push(listing),
+            Ok((listing, Some(error))) => {
+                tracing::warn!(image = name, %error, "a layer of an image can not be unpacked now; it is tried again");
+                lost.push(listing.entry.clone());
+                catalog.listings.push(listing);
+            }
+            Err(error) if !is_damage(&error) => {
+                let more = format!("image {name} stays listed and nothing was changed; mend that, then start again");
+                return Err(error.and(&more));
+            }
             Err(error) => {
                 tracing::warn!(image = name, %error, "an image is not whole any more; it is pulled again");
                 lost.push(entry);
@@ -68,13 +95,14 @@ fn by_image(entries: Vec<IndexEntry>) -> Vec<Lost> {
         .collect()
 }
 
+/// The listing of an entry, and why one of its layers is not there, if that is no fault of the image.
 fn listing(
     content: &Content,
     catalog: &mut Catalog,
     entry: IndexEntry,
     config: &ImageConfig,
     is_suspect: bool,
-) -> Result<Listing> {
+) -> Result<(Listing, Option<ImageError>)> {
     let name = entry.name.as_deref().unwrap_or("a removed image").to_owned();
     let mut blobs = BTreeSet::new();
     if !chain(content, &entry.target.digest, &entry.manifest, MAX_NESTING, &mut blobs)? {
@@ -101,21 +129,34 @@ fn listing(
         blobs.insert(part.digest.clone());
     }
     let mut layers = HashMap::new();
+    let mut missing = None;
     for (blob, diff_id) in image.layers.iter().zip(config_file.diff_ids()) {
         let size = match catalog.layers.get(diff_id).copied().or_else(|| {
             let complete = content.complete_layer(diff_id)?;
             (!is_suspect || content.is_as_measured(diff_id, &complete)).then_some(complete)
         }) {
             Some(size) => size,
-            None => unpack_again(content, blob, diff_id, config, &name)?,
+            None => match unpack_again(content, blob, diff_id, config, &name) {
+                Ok(size) => size,
+                Err(error) if !is_damage(&error) => {
+                    missing = Some(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            },
         };
         layers.insert(diff_id.clone(), size);
     }
     catalog.layers.extend(layers);
-    describe(content, config_file.diff_ids())?;
+    if missing.is_none() {
+        missing = match describe(content, config_file.diff_ids()) {
+            Err(error) if !is_damage(&error) => Some(error),
+            described => described.map(|()| None)?,
+        };
+    }
     let image = Image { config: config_file, config_json: String::from_utf8_lossy(&config_json).into_owned() };
     catalog.images.insert(image_id.clone(), image);
-    Ok(Listing { entry, image_id, blobs })
+    Ok((Listing { entry, image_id, blobs }, missing))
 }
 
 /// Gives directories that upper layers only imply the attributes of the lower ones.
@@ -157,7 +198,8 @@ fn chain(content: &Content, from: &Digest, to: &Digest, depth: usize, blobs: &mu
         blobs.insert(from.clone());
         return Ok(true);
     }
-    if depth == 0 || !content.blob(from).exists() {
+    let path = content.blob(from);
+    if depth == 0 || !path.try_exists().map_err(|error| ImageError::io("look for blob", &path, error))? {
         return Ok(false);
     }
     let Manifest::Index(children) = manifest::parse(&content.read_blob(from)?, "", from.as_str())?.manifest else {
@@ -180,8 +222,11 @@ fn sweep(content: &Content, catalog: &mut Catalog) -> Result<()> {
             catalog.blobs.remove(&digest);
         }
     }
+    // One that could not be unpacked again may be mounted by a container, as it is.
+    let listed = catalog.images.values().flat_map(|image| image.config.diff_ids());
+    let kept: BTreeSet<&str> = listed.chain(catalog.layers.keys()).map(Digest::hex).collect();
     for (name, path) in content.layers_on_disk()? {
-        if !catalog.layers.keys().any(|diff_id| diff_id.hex() == name) {
+        if !kept.contains(name.as_str()) {
             remove_tree(&path)?;
         }
     }

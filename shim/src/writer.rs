@@ -15,6 +15,7 @@ pub(crate) mod control;
 mod input;
 mod lines;
 mod log;
+mod spare;
 mod stamp;
 mod task;
 

@@ -26,7 +26,7 @@ const CALLS: AllowList = AllowList::new(&[
     libc::SYS_mkdirat,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_mkdir,
-    libc::SYS_renameat2,
+    libc::SYS_linkat,
     libc::SYS_fstat,
     libc::SYS_newfstatat,
     libc::SYS_statx,

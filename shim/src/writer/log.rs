@@ -16,6 +16,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::lines::Tag;
+use super::spare::Spare;
 use super::stamp::{self, Stamp};
 
 /// A batch is written when it is this long, and at the end of each wake-up.
@@ -24,6 +25,9 @@ const BATCH_BYTES: usize = 64 * 1024;
 const MAX_PENDING_BYTES: usize = 512 * 1024;
 /// First and longest pause between two tries to write.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// Of logs, as kubelet and its peers have it.
+pub(super) const MODE: u32 = 0o640;
 
 /// Which stream a line is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,13 +57,15 @@ pub(super) struct Log {
     pending: Vec<u8>,
     written: usize,
     failing: Option<Failing>,
+    /// For a rotation when no file can be made.
+    spare: Spare,
 }
 
 impl Log {
     /// Opens a log, making its directory where that is missing.
     pub(super) fn open(path: PathBuf) -> io::Result<Self> {
         let file = open(&path)?;
-        Ok(Self { path, file, pending: Vec::new(), written: 0, failing: None })
+        Ok(Self { path, file, pending: Vec::new(), written: 0, failing: None, spare: Spare::default() })
     }
 
     /// Adds a line.
@@ -119,7 +125,10 @@ impl Log {
     /// the old one stays.
     pub(super) fn reopen(&mut self) -> io::Result<()> {
         self.flush_now();
-        self.file = open(&self.path)?;
+        self.file = match open(&self.path) {
+            Err(error) if is_full(&error) => self.spare.place(&self.path).map_err(|_| error)?,
+            opened => opened?,
+        };
         // Of a line that the old file has only in part, the new one gets the whole.
         let torn = self.pending.get(..self.written).unwrap_or_default();
         self.written = torn.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
@@ -130,6 +139,11 @@ impl Log {
     /// Gives memory back while nothing happens.
     pub(super) fn shrink(&mut self) {
         self.pending.shrink_to_fit();
+    }
+
+    /// Sees to it that the next rotation finds room.
+    pub(super) fn keep_spare(&mut self) {
+        self.spare.keep(&self.path);
     }
 
     fn failed(&mut self, error: io::Error) -> bool {
@@ -155,12 +169,16 @@ impl Log {
     }
 }
 
-/// Mode 0640 as kubelet and its peers have it. The last component is never followed: whoever can write to the directory of logs
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// The last component is never followed: whoever can write to the directory of logs
 /// must not choose which file the shim, as root, appends to. Nor is anything but a file taken, which might never take a byte.
 fn open(path: &Path) -> io::Result<File> {
     // NONBLOCK: a FIFO without a reader is refused at once. It means nothing for a file.
     let flags = (OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::NONBLOCK).bits();
-    let open = || File::options().append(true).create(true).mode(0o640).custom_flags(flags.cast_signed()).open(path);
+    let open = || File::options().append(true).create(true).mode(MODE).custom_flags(flags.cast_signed()).open(path);
     let opened = match open() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
@@ -241,7 +259,8 @@ mod tests {
     #[test]
     fn what_a_full_disk_takes_is_kept_then_counted() {
         let full = File::options().append(true).open("/dev/full").unwrap();
-        let mut log = Log { path: "/dev/full".into(), file: full, pending: Vec::new(), written: 0, failing: None };
+        let (path, spare) = ("/dev/full".into(), Spare::default());
+        let mut log = Log { path, file: full, pending: Vec::new(), written: 0, failing: None, spare };
         line(&mut log, "kept");
         assert!(!log.flush_now());
         assert!(log.retry_at().is_some());

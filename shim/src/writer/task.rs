@@ -112,6 +112,8 @@ struct Task {
 
 impl Task {
     fn serve(mut self) {
+        // After the answer that the start waits for.
+        self.log.iter_mut().for_each(Log::keep_spare);
         while !self.is_done() {
             match self.wait() {
                 Ok(ready) if ready.is_empty() => self.idle(),
@@ -190,6 +192,7 @@ impl Task {
             self.input.shrink();
             self.outputs.iter_mut().for_each(|output| output.lines.shrink());
             self.log.iter_mut().for_each(Log::shrink);
+            self.log.iter_mut().for_each(Log::keep_spare);
         }
     }
 
@@ -229,6 +232,7 @@ impl Task {
         if let Some(control) = &self.control {
             Report::of(&result).send(control);
         }
+        self.log.iter_mut().for_each(Log::keep_spare);
     }
 
     fn take_terminal(&mut self, master: OwnedFd) {

@@ -16,6 +16,7 @@ mod links;
 mod pools;
 mod reaper;
 mod rules;
+mod strays;
 mod sysctl;
 
 use std::collections::{BTreeSet, HashSet};
@@ -33,6 +34,7 @@ use crate::files;
 use crate::host::{Host, HostNet, kernel};
 use crate::nft::Change;
 use crate::request::{PodNetwork, PodRequest, PortMapping, Protocol};
+use crate::strays::Stray;
 use book::{Book, Phase};
 use lease::{Lease, Pools};
 
@@ -167,6 +169,16 @@ impl Embedded {
             self.inner.release(sandbox).await?;
         }
         Ok(())
+    }
+
+    /// See [`Inner::strays`].
+    pub(crate) async fn strays(&self) -> Result<Vec<Stray>, CniError> {
+        self.inner.strays().await
+    }
+
+    /// See [`Inner::remove_stray`].
+    pub(crate) async fn remove_stray(&self, stray: &Stray) -> Result<(), CniError> {
+        self.inner.remove_stray(stray).await
     }
 
     /// Takes the addresses of new pods from these pools.

@@ -19,6 +19,7 @@ mod networks;
 mod nft;
 mod plugins;
 mod request;
+mod strays;
 #[cfg(test)]
 mod testhost;
 mod traffic;
@@ -29,4 +30,5 @@ pub use error::CniError;
 pub use failpoints::FAIL_POINTS;
 pub use networks::{LoadedNetwork, Networks, NetworksInfo};
 pub use request::{DnsSettings, NetworkKind, PodNetwork, PodRequest, PortMapping, Protocol};
+pub use strays::Stray;
 pub use traffic::{Counts, LinkTraffic, TrafficRequest};

@@ -14,6 +14,7 @@ use crate::files;
 use crate::host::Host;
 use crate::plugins::Plugins;
 use crate::request::{NetworkKind, PodNetwork, PodRequest};
+use crate::strays::Stray;
 use crate::traffic::{self, LinkTraffic, TrafficRequest};
 
 /// A CNI network as loaded, for verbose status.
@@ -177,6 +178,23 @@ impl Networks {
         self.shared.embedded.recover(known).await
     }
 
+    /// What is on the host in our name: leases, all of them but those of pods that are leaving, and links and rules that belong to no lease.
+    /// What plugins made is theirs to tell.
+    ///
+    /// # Errors
+    /// The host's network can not be read.
+    pub async fn strays(&self) -> Result<Vec<Stray>, CniError> {
+        self.shared.embedded.strays().await
+    }
+
+    /// Removes what [`strays`](Self::strays) told and nobody knows, unless it belongs to a pod by now.
+    ///
+    /// # Errors
+    /// The host's network can not be changed.
+    pub async fn remove_stray(&self, stray: &Stray) -> Result<(), CniError> {
+        self.shared.embedded.remove_stray(stray).await
+    }
+
     /// What went over the links of pods, loopback excepted, in order; `None` for one without any.
     pub async fn traffic(&self, requests: &[TrafficRequest]) -> Vec<Option<Vec<LinkTraffic>>> {
         let entered = requests.iter().filter(|request| request.kind == NetworkKind::Cni);
@@ -196,6 +214,12 @@ impl Networks {
             }
         };
         requests.iter().map(of_pod).collect()
+    }
+
+    /// What the network of a sandbox waits for now, where there is more to say than that.
+    #[must_use]
+    pub fn waits_for(&self, sandbox: &SandboxId) -> Option<String> {
+        self.shared.plugins.waits_for(sandbox)
     }
 
     /// Sandboxes that hold something of a network.

@@ -55,15 +55,24 @@ impl NftSocket {
 
     /// How many rules an `inet` table has; none if there is no such table.
     pub(crate) fn rules(&self, table: &str) -> io::Result<usize> {
-        self.socket.send(&encode::list_rules(table), 0)?;
-        let mut rules = 0;
+        self.count(&encode::list_rules(table), encode::count_rules)
+    }
+
+    /// How many elements a set or map of an `inet` table has.
+    pub(crate) fn elements(&self, table: &str, set: &str) -> io::Result<usize> {
+        self.count(&encode::list_elements(table, set), encode::count_elements)
+    }
+
+    fn count(&self, question: &[u8], count: impl Fn(&[u8]) -> usize) -> io::Result<usize> {
+        self.socket.send(question, 0)?;
+        let mut found = 0;
         while let Some(packet) = netlink::receive(&self.socket)? {
             if let Some(code) = encode::answers(&packet).into_iter().find(|code| *code != 0) {
                 return Err(io::Error::from_raw_os_error(code.wrapping_neg()));
             }
-            rules += encode::count_rules(&packet);
+            found += count(&packet);
         }
-        Ok(rules)
+        Ok(found)
     }
 }
 

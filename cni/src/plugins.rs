@@ -40,7 +40,7 @@ use crate::host::{Host, kernel};
 use crate::netlink;
 use crate::networks::LoadedNetwork;
 use crate::request::{PodNetwork, PodRequest};
-use attachment::{Attachment, POD_LINK, Runner};
+use attachment::{Attachment, POD_LINK, Runner, Running};
 use confdir::ConfDirs;
 use conflist::Conflist;
 use queries::Spoken;
@@ -92,6 +92,7 @@ impl Plugins {
             bin_dirs: config.bin_dirs.clone(),
             operation: config.timeouts.operation,
             query: config.timeouts.query,
+            running: Running::default(),
         };
         let inner = Inner {
             dir,
@@ -219,6 +220,11 @@ impl Plugins {
     pub(crate) fn recover(&self, known: &HashSet<SandboxId>) {
         let strangers: Vec<SandboxId> = self.holders().into_iter().filter(|sandbox| !known.contains(sandbox)).collect();
         tokio::spawn(recover(Arc::downgrade(&self.inner), strangers));
+    }
+
+    /// The plugin that runs for a sandbox, in words.
+    pub(crate) fn waits_for(&self, sandbox: &SandboxId) -> Option<String> {
+        self.inner.runner.running.of(sandbox)
     }
 
     /// Sandboxes with an attachment.

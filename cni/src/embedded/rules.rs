@@ -63,6 +63,11 @@ fn sets() -> Vec<crate::nft::Set> {
     ]
 }
 
+/// Their names.
+pub(super) fn set_names() -> impl Iterator<Item = &'static str> {
+    sets().into_iter().map(|set| set.name)
+}
+
 fn chains() -> Vec<Chain> {
     vec![
         Chain { name: "guard", kind: ChainKind::Filter, hook: Hook::Prerouting, priority: -300 },

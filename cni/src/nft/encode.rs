@@ -11,6 +11,8 @@ const NLM_F_ACK: u16 = 4;
 const NLM_F_DUMP: u16 = 0x300;
 const NFT_MSG_NEWRULE: u16 = 6;
 const NFT_MSG_GETRULE: u16 = 7;
+const NFT_MSG_NEWSETELEM: u16 = 12;
+const NFT_MSG_GETSETELEM: u16 = 13;
 const NLA_F_NESTED: u16 = 0x8000;
 const NFPROTO_INET: u8 = 1;
 const HEADER_BYTES: usize = 16;
@@ -94,6 +96,36 @@ pub(super) fn list_rules(table: &str) -> Vec<u8> {
 /// How many rules a packet of the answer to [`list_rules`] has.
 pub(super) fn count_rules(packet: &[u8]) -> usize {
     messages(packet).filter(|(kind, _)| *kind == (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_NEWRULE).count()
+}
+
+/// Asks for all elements of a set.
+pub(super) fn list_elements(table: &str, set: &str) -> Vec<u8> {
+    let mut attributes = Attributes::default();
+    attributes.text(1, table).text(2, set);
+    let mut message = Vec::new();
+    let kind = (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETSETELEM;
+    push(&mut message, kind, 1, NLM_F_REQUEST | NLM_F_DUMP, NFPROTO_INET, 0, &attributes.bytes);
+    message
+}
+
+/// How many elements a packet of the answer to [`list_elements`] has.
+pub(super) fn count_elements(packet: &[u8]) -> usize {
+    let answers = messages(packet).filter(|(kind, _)| *kind == (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_NEWSETELEM);
+    let lists = answers.flat_map(|(_, body)| attributes(body.get(4..).unwrap_or_default()));
+    // NFTA_SET_ELEM_LIST_ELEMENTS, of which each one is an element.
+    lists.filter(|(kind, _)| *kind == 3).map(|(_, list)| attributes(list).count()).sum()
+}
+
+/// Kind and value of each attribute.
+fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let length = usize::from(u16::from_ne_bytes(*rest.first_chunk::<2>()?));
+        let kind = u16::from_ne_bytes(*rest.get(2..)?.first_chunk()?) & !NLA_F_NESTED;
+        let value = rest.get(4..length)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    })
 }
 
 /// Codes of the acknowledgements in a packet: 0, or an error's number negated.

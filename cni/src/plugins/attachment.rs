@@ -1,7 +1,9 @@
 //! A pod's attachment to a network: the configuration it was made with and the result, kept until DEL succeeded; and the chain of plugins.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use podwright_types::SandboxId;
@@ -55,6 +57,40 @@ pub(super) struct Runner {
     pub(super) operation: Duration,
     /// Limit of the others.
     pub(super) query: Duration,
+    /// What runs now.
+    pub(super) running: Running,
+}
+
+/// Which plugin a pod waits for.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Running(Arc<Mutex<HashMap<SandboxId, String>>>);
+
+impl Running {
+    /// In words; `None` if none runs for the pod.
+    pub(super) fn of(&self, sandbox: &SandboxId) -> Option<String> {
+        self.map().get(sandbox).cloned()
+    }
+
+    fn begin(&self, sandbox: &SandboxId, text: String) -> RunningNow<'_> {
+        self.map().insert(sandbox.clone(), text);
+        RunningNow { all: self, sandbox: sandbox.clone() }
+    }
+
+    fn map(&self) -> MutexGuard<'_, HashMap<SandboxId, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Until it is dropped, a plugin runs.
+struct RunningNow<'a> {
+    all: &'a Running,
+    sandbox: SandboxId,
+}
+
+impl Drop for RunningNow<'_> {
+    fn drop(&mut self) {
+        self.all.map().remove(&self.sandbox);
+    }
 }
 
 impl Attachment {
@@ -143,9 +179,12 @@ impl Attachment {
             ("CNI_IFNAME", POD_LINK.to_owned()),
             ("CNI_ARGS", self.arguments.clone()),
         ];
+        let name = Conflist::type_of(plugin);
+        let words = format!("{command} of the CNI plugin {name} of network {}", self.network.name);
+        let _running = runner.running.begin(&self.sandbox, words);
         Run {
             command,
-            plugin: Conflist::type_of(plugin),
+            plugin: name,
             network: &self.network.name,
             bin_dirs: &runner.bin_dirs,
             environment,

@@ -1,6 +1,9 @@
 //! `podwright check`: what the host must have, and what is on it that belongs to no pod. Works without a running daemon.
 
 mod host;
+mod mapping;
+mod plugins;
+mod room;
 
 use std::path::Path;
 
@@ -53,6 +56,8 @@ impl Finding {
 /// Prints the findings; whether nothing failed.
 pub(crate) async fn run(state: &Path, root: &Path, repair: bool) -> bool {
     let mut findings = host::findings(state, root);
+    findings.push(plugins::finding());
+    findings.extend(room::findings(state, root));
     findings.extend(daemon(state, repair).await);
     for finding in &findings {
         println!("{}", finding.line());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-use super::Finding;
+use super::{Finding, mapping};
 
 /// The oldest kernel that is supported: Debian 12's.
 const KERNEL_AT_LEAST: (u32, u32) = (6, 1);
@@ -27,7 +27,8 @@ pub(super) fn findings(state: &Path, root: &Path) -> Vec<Finding> {
         nf_tables(&[Path::new("/sys/module/nf_tables"), Path::new("/proc/sys/net/netfilter")]),
         user_namespaces(&read("/proc/sys/user/max_user_namespaces")),
         seccomp(&read("/proc/sys/kernel/seccomp/actions_avail")),
-        shim(std::env::current_exe().ok()),
+        shim(shim_path(std::env::current_exe().ok()).as_deref()),
+        mapping::finding(shim_path(std::env::current_exe().ok()).as_deref(), root),
         writable("state directory", state),
         writable("root directory", root),
     ]
@@ -131,9 +132,13 @@ fn seccomp(actions: &str) -> Finding {
     )
 }
 
-fn shim(own: Option<PathBuf>) -> Finding {
+fn shim_path(own: Option<PathBuf>) -> Option<PathBuf> {
     let beside = own.and_then(|own| Some(own.parent()?.join("podwright-shim")));
-    match beside.into_iter().chain([INSTALLED_SHIM.into()]).find(|path| path.is_file()) {
+    beside.into_iter().chain([INSTALLED_SHIM.into()]).find(|path| path.is_file())
+}
+
+fn shim(found: Option<&Path>) -> Finding {
+    match found {
         Some(path) => Finding::ok("shim", path.display().to_string()),
         None => Finding::warn(
             "shim",
@@ -206,6 +211,6 @@ mod tests {
         assert_eq!(writable("d", dir.path()).grade, Grade::Ok);
         assert!(writable("d", &dir.path().join("a/b")).text.contains("not there yet"));
         fs::write(dir.path().join("podwright-shim"), "").unwrap();
-        assert_eq!(shim(Some(dir.path().join("podwright"))).grade, Grade::Ok);
+        assert_eq!(shim(shim_path(Some(dir.path().join("podwright"))).as_deref()).grade, Grade::Ok);
     }
 }

@@ -32,6 +32,7 @@ fn state(pod: &Pod) -> &'static str {
         PodState::Ready => "ready",
         PodState::NotReady => "not ready",
         PodState::Failed => "could not be made",
+        PodState::Removed => "removed",
     }
 }
 
@@ -65,9 +66,10 @@ fn human(pod: &Pod, now_nanos: i64) -> String {
         let waited = now_nanos.saturating_sub(step.started_at_nanos) / 1_000_000_000;
         let _ = writeln!(
             text,
-            "  {:>12}  now, for {waited} s: {}",
+            "  {:>12}  now, for {waited} s: {}{}",
             since(step.started_at_nanos),
-            what(&step.container, &step.step)
+            what(&step.container, &step.step),
+            if step.waits_for.is_empty() { String::new() } else { format!(", which waits for {}", step.waits_for) }
         );
     }
     text
@@ -78,10 +80,10 @@ fn machine(pod: &Pod) -> Value {
         json!({"container": step.container, "step": step.step, "startedAtNanos": step.started_at_nanos,
             "tookMicros": step.took_micros, "error": step.error})
     });
-    let under_way = pod
-        .under_way
-        .iter()
-        .map(|step| json!({"container": step.container, "step": step.step, "startedAtNanos": step.started_at_nanos}));
+    let under_way = pod.under_way.iter().map(|step| {
+        json!({"container": step.container, "step": step.step, "startedAtNanos": step.started_at_nanos,
+                "waitsFor": step.waits_for})
+    });
     json!({"id": pod.id, "namespace": pod.namespace, "name": pod.name, "uid": pod.uid, "attempt": pod.attempt,
         "state": state(pod), "message": pod.message, "createdAtNanos": pod.created_at_nanos,
         "taken": Value::from_iter(taken), "underWay": Value::from_iter(under_way)})
@@ -113,6 +115,7 @@ mod tests {
                 container: "main".into(),
                 step: "process".into(),
                 started_at_nanos: 103 * second,
+                waits_for: "ADD of the CNI plugin slow".into(),
             }],
             ..Pod::default()
         };
@@ -123,7 +126,7 @@ mod tests {
             "+1.000 s",
             "2.5 ms  FAILED  network\n",
             "no address",
-            "now, for 7 s: container main: process",
+            "now, for 7 s: container main: process, which waits for ADD of the CNI plugin slow\n",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }

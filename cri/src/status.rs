@@ -28,7 +28,7 @@ fn code(error: &EngineError) -> Code {
         EngineError::NotFound(_) => Code::NotFound,
         EngineError::Invalid(_) => Code::InvalidArgument,
         EngineError::AlreadyExists(_) => Code::AlreadyExists,
-        EngineError::FailedPrecondition(_) => Code::FailedPrecondition,
+        EngineError::FailedPrecondition(_) | EngineError::ReadOnly(_) => Code::FailedPrecondition,
         EngineError::Unavailable(_) => Code::Unavailable,
         EngineError::TimedOut(_) => Code::DeadlineExceeded,
         EngineError::Exhausted(_) => Code::ResourceExhausted,

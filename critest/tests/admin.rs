@@ -76,11 +76,57 @@ fn root_why_remembers_a_pod_that_could_not_be_made() {
     must(runtime.block_on(test));
 }
 
+/// Steps, times, errors of a container that could not be made, and of a pod when it is gone.
+#[test]
+fn root_why_remembers_what_failed_and_what_was_removed() {
+    with_world(async |world| {
+        let pod = world.run_pod_named("gone").await?;
+        let id = world.run_shell(&pod, "good", "sleep 1000").await?;
+        let absent = container("unmade", "localhost/no/such:image", &["true"]);
+        world.create(&pod, &absent).await.err().context("a container of no image was made")?;
+        let now = why(&world.daemon, &pod.id)?;
+        let of_unmade = |pod: &Value| -> Vec<Value> {
+            let all = pod["taken"].as_array().cloned().unwrap_or_default();
+            all.into_iter().filter(|step| step["container"] == "unmade").collect()
+        };
+        let failed = of_unmade(&now[0]).into_iter().find(|step| step["error"] != "").context("no step failed")?;
+        ensure!(failed["error"].as_str().is_some_and(|error| error.contains("no/such:image")), "{failed}");
+
+        world.remove(&id).await?;
+        world.remove_pod(&pod.id).await?;
+        let past = why(&world.daemon, "default/gone")?;
+        ensure!(past.len() == 1 && past[0]["state"] == "removed" && past[0]["id"] == pod.id.as_str(), "{past:?}");
+        ensure!(steps(&past[0], "").contains(&"undo shim") && steps(&past[0], "good").contains(&"process"), "{past:?}");
+        ensure!(!of_unmade(&past[0]).is_empty(), "{past:?}");
+        for step in past[0]["taken"].as_array().into_iter().flatten() {
+            ensure!(step["startedAtNanos"].as_i64().is_some_and(|at| at > 0) && step["tookMicros"].is_u64(), "{step}");
+        }
+        let text = said(&world.daemon.podwright(&["why", "default/gone"])?)?;
+        ensure!(text.contains("removed") && text.contains("FAILED") && text.contains("undo shim"), "{text}");
+        Ok(())
+    });
+}
+
 #[test]
 fn root_check_names_what_belongs_to_no_pod() {
     with_world(async |world| {
         let pod = world.run_pod_named("known").await?;
         let clean = said(&world.daemon.podwright(&["check"])?)?;
+        // What the host must have, as far as this one has it wherever tests run.
+        for subject in [
+            "kernel",
+            "cgroups",
+            "overlayfs",
+            "nf_tables",
+            "user namespaces",
+            "seccomp",
+            "mapped ids",
+            "CNI",
+            "open files",
+            "space for images and pods",
+        ] {
+            ensure!(clean.contains(&format!(" {subject}: ")), "{subject}: {clean}");
+        }
         ensure!(clean.contains("OK    daemon:") && clean.contains("nothing that belongs to no record"), "{clean}");
         ensure!(!clean.contains(&pod.id), "{clean}");
 

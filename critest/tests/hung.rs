@@ -149,6 +149,10 @@ fn root_a_plugin_that_never_returns() {
         let victim = tokio::spawn(async move { calls.run_pod_named("victim").await });
         until("the plugin runs", async || Ok(world.daemon.path("plugins/called").exists())).await?;
         others_go_on(&mut world.calls(), &image, "beside").await?;
+        let why = world.daemon.podwright(&["why", "default/victim"])?;
+        let why = String::from_utf8_lossy(&why.stdout).into_owned();
+        ensure!(why.contains("being made") && why.contains("  ok      shim\n"), "its steps: {why}");
+        ensure!(why.contains("network, which waits for ADD of the CNI plugin slow"), "what it waits for: {why}");
         if victim.is_finished() {
             bail!("the victim ended before: {:?}", victim.await);
         }

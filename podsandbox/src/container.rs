@@ -36,7 +36,7 @@ use crate::shared::{ContainerKey, Shared, blocking};
 use crate::stats::Rate;
 use crate::util::{lock, now_nanos};
 
-pub(crate) use operations::{create, remove, start, stop};
+pub(crate) use operations::{create, put_off, remove, remove_wholly, start, stop};
 pub(crate) use steps::SPECIFICATION_FILE;
 
 /// What is on disk about a container, beside its specification.
@@ -82,6 +82,8 @@ pub(crate) struct Live {
     pub(crate) start_failure: StartFailure,
     /// Its making was told to listeners, so its removal is too.
     pub(crate) announced: bool,
+    /// It was removed but for files that can not be deleted now; nobody is told of it any more.
+    pub(crate) hidden: bool,
     pub(crate) retrying: bool,
 }
 
@@ -157,6 +159,7 @@ impl Container {
                 early_end: None,
                 start_failure: StartFailure::Setup,
                 announced: false,
+                hidden: false,
                 retrying: false,
             }),
             changed: watch::Sender::new(0),

@@ -10,7 +10,7 @@ use crate::config::{EngineConfig, Ports};
 use crate::container::{self, Container};
 use crate::error::EngineError;
 use crate::events::{Event, Events, PodSnapshot};
-use crate::explain::{Explanation, Failures};
+use crate::explain::{Explanation, Past};
 use crate::failpoints::FailPoints;
 use crate::filter::{ContainerFilter, ContainerStateKind, SandboxFilter, has_labels};
 use crate::ladder::Climb;
@@ -73,7 +73,7 @@ impl Engine {
             config,
             ports,
             events: Events::new(),
-            failures: Failures::default(),
+            past: Past::default(),
             failpoints: FailPoints::default(),
             boot_id,
             volumes: Arc::default(),
@@ -361,9 +361,9 @@ impl Engine {
     #[must_use]
     pub fn explain(&self) -> Vec<Explanation> {
         let known = self.shared.sandboxes.all();
-        let mut all = self.shared.failures.all();
+        let mut all = self.shared.past.all();
         // One that could not be undone yet is still known.
-        all.retain(|failed| known.iter().all(|sandbox| sandbox.id != failed.id));
+        all.retain(|past| known.iter().all(|sandbox| sandbox.id != past.id));
         all.extend(known.iter().map(|sandbox| Explanation::of(sandbox)));
         all
     }
@@ -424,11 +424,13 @@ impl Engine {
 
     fn find_sandbox(&self, id: &SandboxId) -> Result<Arc<Sandbox>, EngineError> {
         let text = || format!("pod sandbox {id}: there is none; list the sandboxes for their ids");
-        self.shared.sandboxes.get(id).ok_or_else(|| EngineError::NotFound(text()))
+        let found = self.shared.sandboxes.get(id).filter(|sandbox| !sandbox.live().hidden);
+        found.ok_or_else(|| EngineError::NotFound(text()))
     }
 
     fn find_container(&self, id: &ContainerId) -> Result<Arc<Container>, EngineError> {
         let text = || format!("container {id}: there is none; list the containers for their ids");
-        self.shared.containers.get(id).ok_or_else(|| EngineError::NotFound(text()))
+        let found = self.shared.containers.get(id).filter(|container| !container.live().hidden);
+        found.ok_or_else(|| EngineError::NotFound(text()))
     }
 }

@@ -26,6 +26,9 @@ pub enum EngineError {
     /// A bound of this host is reached.
     #[error("{0}")]
     Exhausted(String),
+    /// A file system of this host can not be written to.
+    #[error("{0}")]
+    ReadOnly(String),
     /// An image can not be mounted as a volume, for the reason within.
     #[error("{0}")]
     ImageVolume(Box<EngineError>),
@@ -56,6 +59,7 @@ impl EngineError {
             Self::Unavailable(text) => Self::Unavailable(change(text)),
             Self::TimedOut(text) => Self::TimedOut(change(text)),
             Self::Exhausted(text) => Self::Exhausted(change(text)),
+            Self::ReadOnly(text) => Self::ReadOnly(change(text)),
             Self::ImageVolume(cause) => Self::ImageVolume(Box::new(cause.changed(change))),
             Self::Internal(text) => Self::Internal(change(text)),
         }
@@ -73,9 +77,9 @@ impl EngineError {
         let remedy = cause.raw_os_error().and_then(podwright_sys::exhaustion_remedy);
         match (remedy, cause.kind()) {
             (Some(remedy), _) => Self::Exhausted(format!("{text}; {remedy}")),
-            (None, std::io::ErrorKind::ReadOnlyFilesystem) => Self::FailedPrecondition(format!(
-                "{text}; the kernel's log tells why it is read-only; mount it writable again"
-            )),
+            (None, std::io::ErrorKind::ReadOnlyFilesystem) => {
+                Self::ReadOnly(format!("{text}; the kernel's log tells why it is read-only; mount it writable again"))
+            }
             (None, _) => Self::Internal(text),
         }
     }
@@ -89,6 +93,7 @@ impl From<PortError> for EngineError {
             PortError::Unavailable(text) => Self::Unavailable(text),
             PortError::TimedOut(text) => Self::TimedOut(text),
             PortError::Exhausted(text) => Self::Exhausted(text),
+            PortError::ReadOnly(text) => Self::ReadOnly(text),
             PortError::Start(_, text) | PortError::Failed(text) => Self::Internal(text),
         }
     }

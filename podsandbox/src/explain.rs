@@ -1,6 +1,7 @@
 //! Why a pod is as it is: the steps that were taken for it, those that are under way, and pods that could not be made.
 //!
-//! A pod that could not be made leaves nothing on disk; the newest of them are remembered here for as long as the daemon runs.
+//! A pod that could not be made, or was removed, leaves nothing on disk; the newest of them are remembered here for as long as the daemon
+//! runs.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -13,8 +14,10 @@ use crate::sandbox::Sandbox;
 use crate::timeline::{StepUnderWay, TimelineEntry};
 use crate::util::lock;
 
-/// Pods that could not be made and are remembered.
-const FAILURES_KEPT: usize = 64;
+/// Pods that could not be made, or were removed, and are remembered.
+const PODS_KEPT: usize = 64;
+/// Containers of a pod that are gone and are remembered with it.
+const CONTAINERS_KEPT: usize = 4;
 
 /// What became of a pod sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub enum Outlook {
         /// Why, where that is not its being stopped as asked; empty otherwise.
         message: String,
     },
+    /// It was removed; what was done for it is remembered for a while.
+    Removed,
     /// It could not be made.
     Failed {
         /// Why.
@@ -65,6 +70,7 @@ impl Explanation {
     pub(crate) fn of(sandbox: &Sandbox) -> Self {
         let snapshot = sandbox.snapshot();
         let outlook = match snapshot.state {
+            _ if sandbox.live().hidden => Outlook::Removed,
             _ if !sandbox.visible() => Outlook::BeingMade,
             SandboxState::Ready => Outlook::Ready,
             SandboxState::NotReady => Outlook::NotReady { message: snapshot.message },
@@ -78,6 +84,12 @@ impl Explanation {
             under_way: Vec::new(),
         };
         explanation.add(None, sandbox.progress(|p| (p.timeline.entries(), p.under_way.clone())));
+        for step in &mut explanation.under_way {
+            step.step.waits_for = sandbox.shared.ports.network.waits_for(&sandbox.id);
+        }
+        for (name, entries) in sandbox.past_containers() {
+            explanation.add(Some(&name), (entries, None));
+        }
         for container in sandbox.all_containers() {
             let progress = container.progress(|p| (p.timeline.entries(), p.under_way.clone()));
             explanation.add(Some(&container.config.name), progress);
@@ -93,16 +105,41 @@ impl Explanation {
     }
 }
 
-/// The newest pods that could not be made.
+/// The newest containers of a pod that are gone: those that could not be made, and those that were removed.
 #[derive(Debug, Default)]
-pub(crate) struct Failures(Mutex<VecDeque<Explanation>>);
+pub(crate) struct PastContainers(Mutex<VecDeque<(String, Vec<TimelineEntry>)>>);
 
-impl Failures {
-    pub(crate) fn add(&self, sandbox: &Sandbox, error: &impl ToString) {
-        let explanation =
-            Explanation { outlook: Outlook::Failed { error: error.to_string() }, ..Explanation::of(sandbox) };
+impl PastContainers {
+    pub(crate) fn add(&self, name: &str, entries: Vec<TimelineEntry>) {
         let mut kept = lock(&self.0);
-        if kept.len() >= FAILURES_KEPT {
+        if kept.len() >= CONTAINERS_KEPT {
+            kept.pop_front();
+        }
+        kept.push_back((name.to_owned(), entries));
+    }
+
+    pub(crate) fn all(&self) -> Vec<(String, Vec<TimelineEntry>)> {
+        lock(&self.0).iter().cloned().collect()
+    }
+}
+
+/// The newest pods that could not be made, or were removed.
+#[derive(Debug, Default)]
+pub(crate) struct Past(Mutex<VecDeque<Explanation>>);
+
+impl Past {
+    pub(crate) fn failed(&self, sandbox: &Sandbox, error: &impl ToString) {
+        self.add(Explanation { outlook: Outlook::Failed { error: error.to_string() }, ..Explanation::of(sandbox) });
+    }
+
+    /// A pod that failed is remembered as that.
+    pub(crate) fn removed(&self, sandbox: &Sandbox) {
+        self.add(Explanation { outlook: Outlook::Removed, ..Explanation::of(sandbox) });
+    }
+
+    fn add(&self, explanation: Explanation) {
+        let mut kept = lock(&self.0);
+        if kept.len() >= PODS_KEPT {
             kept.pop_front();
         }
         kept.push_back(explanation);

@@ -226,8 +226,8 @@ pub(crate) async fn save_or_later<T: Climb>(object: &Arc<T>) {
     }
 }
 
-/// Undoes all begun steps above the one named `keep` (`None`: all), the topmost first. A failed gate ends it; other failures are
-/// told at the end. Call it again to go on.
+/// Undoes all begun steps above the one named `keep` (`None`: all), the topmost first. A failed gate ends it, unless only a file system
+/// refuses to be written to; other failures are told at the end. Call it again to go on.
 pub(crate) async fn descend<T: Climb>(object: &Arc<T>, keep: Option<&str>) -> Outcome {
     let mut first_error = None;
     for step in T::STEPS.iter().rev() {
@@ -238,8 +238,13 @@ pub(crate) async fn descend<T: Climb>(object: &Arc<T>, keep: Option<&str>) -> Ou
             continue;
         }
         if let Err(error) = undo(object, step).await {
-            first_error.get_or_insert(error);
-            if step.gate {
+            // What can not be written to holds up files, and nothing that the kernel holds.
+            let is_gate = step.gate && !matches!(error, EngineError::ReadOnly(_));
+            // Another failure says more than that.
+            if first_error.as_ref().is_none_or(|first| matches!(first, EngineError::ReadOnly(_))) {
+                first_error = Some(error);
+            }
+            if is_gate {
                 break;
             }
         }
@@ -264,7 +269,7 @@ fn explain<T: Climb>(object: &T, step: &str) -> String {
 
 async fn timed<T: Climb>(object: &Arc<T>, step: String, act: impl Future<Output = Outcome>) -> Outcome {
     let (started_at_nanos, clock) = (now_nanos(), Instant::now());
-    object.progress(|p| p.under_way = Some(StepUnderWay { step: step.clone(), started_at_nanos }));
+    object.progress(|p| p.under_way = Some(StepUnderWay { step: step.clone(), started_at_nanos, waits_for: None }));
     let too_long = || EngineError::TimedOut(format!("it did not end within {} s", STEP_LIMIT.as_secs()));
     let outcome = timeout(STEP_LIMIT, act).await.unwrap_or_else(|_| Err(too_long()));
     let took_micros = u64::try_from(clock.elapsed().as_micros()).unwrap_or(u64::MAX);

@@ -21,6 +21,7 @@ mod filter;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod ladder;
+mod owner;
 mod record;
 mod recover;
 mod sandbox;
@@ -45,4 +46,5 @@ pub use explain::{Explanation, Of, Outlook};
 #[cfg(any(test, feature = "failpoints"))]
 pub use failpoints::{FailPoints, Failure};
 pub use filter::{ContainerFilter, ContainerStateKind, SandboxFilter};
+pub use owner::{MARK_BYTES, owner_mark};
 pub use timeline::{StepUnderWay, TimelineEntry};

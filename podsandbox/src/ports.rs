@@ -40,6 +40,9 @@ pub enum PortError {
     /// A limit of the host is reached.
     #[error("{0}")]
     Exhausted(String),
+    /// A file system can not be written to.
+    #[error("{0}")]
+    ReadOnly(String),
     /// A program could not be executed; the text is for people, the kind decides the exit code.
     #[error("{1}")]
     Start(StartFailure, String),

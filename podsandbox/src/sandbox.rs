@@ -29,6 +29,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::container::Container;
 use crate::error::EngineError;
 use crate::events::{Change, PodSnapshot, Subject};
+use crate::explain::PastContainers;
 use crate::failpoints::FailPoints;
 use crate::ladder::{Climb, Goal, Outcome, Progress, Step};
 use crate::model::{NamespaceMode, NetworkStatus, PodLimits, SandboxConfig, SandboxSnapshot, SandboxState};
@@ -36,6 +37,7 @@ use crate::ports::{NetworkKind, ProcessEnd, Shim};
 use crate::record;
 use crate::shared::{SandboxKey, Shared, blocking};
 use crate::stats::Rate;
+use crate::timeline::TimelineEntry;
 use crate::util::lock;
 
 pub(crate) use operations::{remove, run, stop};
@@ -105,6 +107,8 @@ pub(crate) struct Live {
     pub(crate) retrying: bool,
     /// Its making was told to listeners, so its removal is too.
     pub(crate) announced: bool,
+    /// It was removed but for files that can not be deleted now; nobody is told of it any more.
+    pub(crate) hidden: bool,
 }
 
 /// A sandbox.
@@ -130,6 +134,8 @@ pub(crate) struct Sandbox {
     unready: Notify,
     /// CPU time of its cgroup of late.
     pub(crate) rate: Rate,
+    /// What was done for containers that are gone.
+    past: PastContainers,
 }
 
 impl Sandbox {
@@ -158,6 +164,7 @@ impl Sandbox {
                 execs: HashMap::new(),
                 retrying: false,
                 announced: false,
+                hidden: false,
             }),
             operation: tokio::sync::Mutex::new(()),
             record_gone: tokio::sync::Mutex::new(false),
@@ -167,6 +174,7 @@ impl Sandbox {
             history: Mutex::new(()),
             unready: Notify::new(),
             rate: Rate::default(),
+            past: PastContainers::default(),
         }
     }
 
@@ -194,6 +202,16 @@ impl Sandbox {
 
     pub(crate) fn all_containers(&self) -> Vec<Arc<Container>> {
         self.live().containers.values().cloned().collect()
+    }
+
+    /// Keeps what was done for a container that goes.
+    pub(crate) fn remember(&self, container: &str, taken: Vec<TimelineEntry>) {
+        self.past.add(container, taken);
+    }
+
+    /// What was done for containers that are gone, the newest last.
+    pub(crate) fn past_containers(&self) -> Vec<(String, Vec<TimelineEntry>)> {
+        self.past.all()
     }
 
     /// Whether lists show it: from its first success on, or once it was found on disk.

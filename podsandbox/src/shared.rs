@@ -11,7 +11,7 @@ use crate::config::{EngineConfig, Ports};
 use crate::container::Container;
 use crate::error::EngineError;
 use crate::events::Events;
-use crate::explain::Failures;
+use crate::explain::Past;
 use crate::failpoints::FailPoints;
 use crate::model::{ContainerConfig, SandboxConfig};
 use crate::sandbox::Sandbox;
@@ -125,7 +125,7 @@ pub(crate) struct Shared {
     pub(crate) config: EngineConfig,
     pub(crate) ports: Ports,
     pub(crate) events: Events,
-    pub(crate) failures: Failures,
+    pub(crate) past: Past,
     pub(crate) failpoints: FailPoints,
     pub(crate) boot_id: String,
     pub(crate) volumes: Arc<Volumes>,

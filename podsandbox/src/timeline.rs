@@ -29,6 +29,8 @@ pub struct StepUnderWay {
     pub step: String,
     /// Nanoseconds since the epoch.
     pub started_at_nanos: i64,
+    /// What it waits for, where that has a name.
+    pub waits_for: Option<String>,
 }
 
 /// The newest entries.

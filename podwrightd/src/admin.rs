@@ -7,6 +7,7 @@ mod verify;
 mod why;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use podwright_admin_api::SOCKET;
 use podwright_admin_api::v1::admin_server::{Admin, AdminServer};
@@ -14,6 +15,7 @@ use podwright_admin_api::v1::{
     CheckRequest, CheckResponse, VerifyImagesRequest, VerifyImagesResponse, VersionRequest, VersionResponse,
     WhyRequest, WhyResponse,
 };
+use podwright_cni::Networks;
 use podwright_imageservice::ImageStore;
 use podwright_podsandbox::Engine;
 use tokio::task::JoinHandle;
@@ -29,18 +31,28 @@ use looks::Looks;
 
 /// Calls of one client that may be under way at once.
 const CALLS_PER_CONNECTION: usize = 16;
+/// A look at the network's links and rules takes milliseconds; it waits for pods that are being connected.
+const NETWORK_LIMIT: Duration = Duration::from_secs(20);
 
 /// The service.
 pub(crate) struct Operator {
     engine: Engine,
     images: ImageStore,
+    networks: Networks,
     places: Arc<Places>,
     looks: Looks,
     version: VersionResponse,
 }
 
 impl Operator {
-    pub(crate) fn new(config: &Config, engine: Engine, images: ImageStore, driver: &CgroupDriver) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        engine: Engine,
+        images: ImageStore,
+        networks: Networks,
+        mark: String,
+        driver: &CgroupDriver,
+    ) -> Self {
         let version = VersionResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
@@ -48,7 +60,8 @@ impl Operator {
             root: config.root.display().to_string(),
             state: config.state.display().to_string(),
         };
-        Self { engine, images, places: Arc::new(Places::new(config)), looks: Looks::new(), version }
+        let places = Arc::new(Places::new(config, mark));
+        Self { engine, images, networks, places, looks: Looks::new(), version }
     }
 }
 
@@ -102,6 +115,13 @@ impl Admin for Operator {
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
         let (engine, places) = (self.engine.clone(), Arc::clone(&self.places));
         let repair = request.into_inner().repair;
-        self.looks.look(move || places.look(&engine, repair)).await.map(Response::new)
+        let mut found = self.looks.look(move || places.look(&engine, repair)).await?;
+        let network = leftovers::network::look(&self.networks, &self.engine, repair);
+        let network = tokio::time::timeout(NETWORK_LIMIT, network).await.map_err(|_| {
+            Status::deadline_exceeded(format!("check the network: it took longer than {} s", NETWORK_LIMIT.as_secs()))
+        })?;
+        found.leftovers.extend(network.leftovers);
+        found.not_checked.extend(network.not_checked);
+        Ok(Response::new(found))
     }
 }

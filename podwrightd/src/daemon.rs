@@ -40,11 +40,12 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let networks = Networks::new(settings::networks(&config)).context("cannot open the pod networks")?;
     let shim = shim_binary(&config)?;
     let launcher = Launcher::new(&shim, &config.state).context("cannot prepare the shim")?.with_open_files(open_files);
+    let mark = podwright_podsandbox::owner_mark(&config.root).context("cannot look at the root directory")?;
     let statistics = HostStatistics::new(driver.hierarchy(), networks.clone(), config.root.join("containers"));
     let ports = Ports {
         network: Arc::new(PodNetworks(networks.clone())),
         images: Arc::new(StoredImages(images.clone())),
-        shims: Arc::new(ShimLauncher::new(launcher, driver.clone())),
+        shims: Arc::new(ShimLauncher::new(launcher, driver.clone(), mark.clone())),
         cgroups: driver.cgroups(),
         statistics: Arc::new(statistics),
     };
@@ -53,14 +54,15 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     recover(&engine, &networks, &images).await?;
 
     let user_namespaces = features::user_namespaces(&shim, &config.root).await;
-    let node = Arc::new(Node::new(&config, driver.kind(), networks, user_namespaces));
+    let node = Arc::new(Node::new(&config, driver.kind(), networks.clone(), user_namespaces));
     let (streaming, streams) = bind_streaming(&config).await?;
     let listener = listener::bind(config.listen.path())?;
     let (socket, root) = (config.listen.path().display(), config.root.display());
     tracing::info!(%socket, %root, streaming = %streaming.address(), "serving the CRI");
     let stop_streams = CancellationToken::new();
     let streams = tokio::spawn(streams.serve(engine.clone(), stop_streams.clone()));
-    let operators = admin::serve(admin::Operator::new(&config, engine.clone(), images.clone(), &driver), &config);
+    let operators =
+        admin::serve(admin::Operator::new(&config, engine.clone(), images.clone(), networks, mark, &driver), &config);
     let drain = Duration::from_secs(config.drain_seconds.get().into());
     let served = serve::serve(Cri::new(engine, images.clone(), node, streaming), listener, drain).await;
     stop_streams.cancel();

@@ -3,6 +3,7 @@
 mod cgroupfs;
 mod driver;
 mod images;
+pub(crate) mod mark;
 mod network;
 mod shim;
 mod shims;
@@ -23,6 +24,7 @@ pub(crate) use systemd::SystemdCgroups;
 pub(crate) fn failed_with(errno: Option<i32>, text: String) -> PortError {
     match errno.and_then(podwright_sys::exhaustion_remedy) {
         Some(remedy) => PortError::Exhausted(format!("{text}; {remedy}")),
+        None if errno == Some(rustix::io::Errno::ROFS.raw_os_error()) => PortError::ReadOnly(text),
         None => PortError::Failed(text),
     }
 }

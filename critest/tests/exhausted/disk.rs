@@ -4,8 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use podwright_cri_api::v1::ReopenContainerLogRequest;
-use podwright_critest::{Pod, World, WorldBuilder, container, read_growing_log, shell, with_world_of};
+use podwright_cri_api::v1::{ContainerState, ReopenContainerLogRequest};
+use podwright_critest::{Pod, World, WorldBuilder, container, read_growing_log, shell, with_world, with_world_of};
 use podwright_testutil::image::{Compression, Format, ImageBuilder, LayerBuilder};
 use podwright_testutil::{DaemonBuilder, SmallDisk};
 use tonic::Code;
@@ -120,13 +120,12 @@ async fn rotate(world: &mut World, pod: &Pod, id: &str, how: &str) -> Result<()>
     fs::rename(&path, &rotated)?;
     let request = ReopenContainerLogRequest { container_id: id.into() };
     let reopened = world.runtime.reopen_container_log(request).await;
-    if how == INODES {
-        exhausted(reopened.context("ReopenContainerLog"), "a new log", "free")?;
-        fs::rename(&rotated, &path)?;
-        return wait_for_lines(&path).await;
-    }
     reopened.context("ReopenContainerLog on a full disk")?;
     ensure!(path.exists(), "the new log is there");
+    if how == INODES {
+        // It has blocks.
+        wait_for_lines(&path).await?;
+    }
     free(world)?;
     wait_for_lines(&path).await
 }
@@ -166,21 +165,57 @@ fn root_a_disk_that_became_read_only() {
         refused(world.create(&pod, &config).await, "a container", Code::FailedPrecondition, words)?;
         world.stop(&id, 20).await.context("StopContainer")?;
         ensure!(world.status(&id).await?.exit_code == 3, "it could end by itself");
-        // All of it ends but for what is on the disk: the record of its address, which is given back after the answer or before.
-        if let Err(error) = world.stop_pod(&pod.id).await {
-            refused(Err::<(), _>(error), "StopPodSandbox", Code::Internal, words)?;
-        }
-        refused(world.remove(&id).await, "RemoveContainer", Code::FailedPrecondition, words)?;
+        // All of it ends but for what is on the disk.
+        world.remove(&id).await.context("RemoveContainer")?;
+        ensure!(world.status(&id).await.is_err(), "the container is told of still");
+        world.stop_pod(&pod.id).await.context("StopPodSandbox")?;
 
         // A file system that failed has to be mounted anew, so its daemon ends before.
         world.daemon.kill()?;
         mount_again(world)?;
         world.daemon.start_again()?;
         world.reconnect().await?;
+        // The record could not be deleted: it is seen again, and the container is removed again.
+        ensure!(world.status(&id).await?.state() == ContainerState::ContainerExited, "the container of before");
         world.remove(&id).await?;
         ensure!(world.pods().await?.iter().all(|found| found.id == pod.id), "only the pod of before");
         Ok(())
     });
+}
+
+/// Mounted read-only and writable again, as an administrator does it: no restart is needed.
+#[test]
+fn root_what_is_removed_from_a_read_only_disk_is_deleted_when_it_can_be_written_to() {
+    with_world(async |world| {
+        let before = world.daemon.census()?;
+        let (gone, kept) = (world.run_pod_named("gone").await?, world.run_pod_named("kept").await?);
+        let id = world.run_shell(&gone, "main", "sleep 1000").await?;
+        let left = world.run_shell(&kept, "left", "sleep 1000").await?;
+        let pid = world.pid(&id).await?;
+        let shims = world.daemon.path("state/shims");
+        make_read_only(world, true)?;
+        world.remove(&left).await.context("RemoveContainer")?;
+        world.remove_pod(&gone.id).await.context("StopPodSandbox and RemovePodSandbox")?;
+        world.remove_pod(&gone.id).await.context("the same again")?;
+        ensure!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "its process lives");
+        ensure!(!shims.join(format!("{}.sock", gone.id)).exists(), "its shim lives");
+        ensure!(world.pods().await?.iter().all(|pod| pod.id == kept.id), "it is listed still");
+        ensure!(world.status(&left).await.is_err() && world.pod_status(&gone.id).await.is_err(), "it is told of still");
+        ensure!(world.daemon.inside("root/sandboxes").join(&gone.id).exists(), "the disk can be written to");
+        let why = world.daemon.podwright(&["why", &gone.id])?;
+        ensure!(String::from_utf8_lossy(&why.stdout).contains("removed"), "{why:?}");
+        make_read_only(world, false)?;
+        world.remove_pod(&kept.id).await?;
+        // Nobody asks again.
+        world.comes_back_to(&before).await
+    });
+}
+
+/// What pods have below the root directory, all but images.
+fn make_read_only(world: &World, read_only: bool) -> Result<()> {
+    let how = if read_only { "mount --bind $name $name; mount -o remount,bind,ro $name" } else { "umount $name" };
+    let script = format!("set -e; cd $0; for name in sandboxes containers networks; do {how}; done");
+    world.daemon.host().run(&["sh", "-c", &script, &world.daemon.path("root").display().to_string()]).map(drop)
 }
 
 /// An error that the kernel finds, in the place of one of the hardware.

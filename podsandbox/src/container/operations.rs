@@ -147,8 +147,19 @@ pub(crate) async fn stop(container: Arc<Container>, grace: Duration) -> Outcome 
     detached(async move { container.stop(grace).await }).await
 }
 
-/// Removes a container, killing it first if it runs.
+/// Removes a container, killing it first if it runs. Files that can not be deleted now are deleted later.
 pub(crate) async fn remove(container: &Arc<Container>) -> Outcome {
+    match remove_wholly(container).await {
+        Err(error @ EngineError::ReadOnly(_)) if container.has_only_files() => {
+            put_off(container, &error);
+            Ok(())
+        }
+        outcome => outcome,
+    }
+}
+
+/// The same for a pod that is removed: its record goes after those of its containers.
+pub(crate) async fn remove_wholly(container: &Arc<Container>) -> Outcome {
     let container = container.clone();
     detached(async move {
         container.live().durable.progress.goal = Goal::Removed;
@@ -156,6 +167,20 @@ pub(crate) async fn remove(container: &Arc<Container>) -> Outcome {
         container.resume().await
     })
     .await
+}
+
+/// Its files can not be deleted now, and nothing else is left of it: for callers it is gone. The deletion is tried again until it
+/// succeeds; a daemon that is started before that tells of an exited container once more.
+pub(crate) fn put_off(container: &Container, why: &EngineError) {
+    let _history = container.sandbox.history();
+    let mut live = container.live();
+    live.hidden = true;
+    let tell = std::mem::take(&mut live.announced);
+    drop(live);
+    if tell {
+        tracing::warn!(container = %container.id, %why, "a removed container's files are deleted later");
+        container.emit(Change::Deleted);
+    }
 }
 
 async fn unmake(container: &Arc<Container>) -> Outcome {
@@ -168,6 +193,7 @@ async fn unmake(container: &Arc<Container>) -> Outcome {
     descend(container, None).await?;
     let _history = container.sandbox.history();
     container.sandbox.live().containers.remove(&container.id);
+    container.sandbox.remember(&container.config.name, container.progress(|p| p.timeline.entries()));
     if container.shared().containers.remove(&container.key(), &container.id) && container.live().announced {
         container.emit(Change::Deleted);
     }
@@ -175,6 +201,12 @@ async fn unmake(container: &Arc<Container>) -> Outcome {
 }
 
 impl Container {
+    /// No process of it is left.
+    pub(crate) fn has_only_files(&self) -> bool {
+        let has_ended = matches!(self.live().durable.state, ContainerState::Exited { .. });
+        has_ended || self.progress(|p| !p.begun(steps::PROCESS))
+    }
+
     /// Puts it into its sandbox, while that takes members.
     fn join_sandbox(self: &Arc<Self>) -> Outcome {
         self.sandbox.ready_shim(&format!("make container {:?}", self.config.name))?;

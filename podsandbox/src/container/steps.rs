@@ -201,6 +201,7 @@ async fn start_process(container: Arc<Container>) -> Outcome {
                 | PortError::Unavailable(_)
                 | PortError::TimedOut(_)
                 | PortError::Exhausted(_)
+                | PortError::ReadOnly(_)
                 | PortError::Failed(_) => StartFailure::Setup,
             };
             Err(error.into())

@@ -66,6 +66,12 @@ pub trait Network: Send + Sync {
     /// The reason in words, for the NetworkReady condition.
     fn ready(&self) -> Result<(), String>;
 
+    /// What a pod's set-up or teardown waits for right now, in words, for whoever asks why it takes so long; `None` if it waits for nothing
+    /// that has a name.
+    fn waits_for(&self, _sandbox: &SandboxId) -> Option<String> {
+        None
+    }
+
     /// Connects a pod; CNI ADD. Repeated for the same sandbox it returns the recorded result.
     async fn setup(&self, request: &NetworkRequest) -> Result<NetworkStatus, PortError>;
 

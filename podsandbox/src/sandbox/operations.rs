@@ -80,7 +80,7 @@ async fn make(sandbox: Arc<Sandbox>) -> Outcome {
                 tracing::warn!(sandbox = %sandbox.id, error = %undo, "a failed sandbox could not be undone; it is tried again");
                 sandbox.retry_later();
             }
-            sandbox.shared.failures.add(&sandbox, &error);
+            sandbox.shared.past.failed(&sandbox, &error);
             sandbox.shared.sandboxes.free_key(&sandbox.key(), &sandbox.id);
             Err(error)
         }
@@ -98,7 +98,14 @@ pub(crate) async fn stop(sandbox: Arc<Sandbox>) -> Outcome {
     detached(async move {
         sandbox.aim(Goal::Stopped);
         let _operation = sandbox.operation.lock().await;
-        sandbox.go_to_goal().await
+        match sandbox.go_to_goal().await {
+            // It is stopped; what is recorded of its network is taken away when that can be written.
+            Err(EngineError::ReadOnly(why)) if sandbox.has_only_files() => {
+                tracing::warn!(sandbox = %sandbox.id, why, "a stopped sandbox's files are changed later");
+                Ok(())
+            }
+            outcome => outcome,
+        }
     })
     .await
 }
@@ -109,12 +116,40 @@ pub(crate) async fn remove(sandbox: Arc<Sandbox>) -> Outcome {
         sandbox.aim(Goal::Removed);
         sandbox.shared.sandboxes.free_key(&sandbox.key(), &sandbox.id);
         let _operation = sandbox.operation.lock().await;
-        sandbox.go_to_goal().await
+        match sandbox.go_to_goal().await {
+            Err(error @ EngineError::ReadOnly(_)) if sandbox.has_only_files() => {
+                put_off(&sandbox, &error);
+                Ok(())
+            }
+            outcome => outcome,
+        }
     })
     .await
 }
 
+/// As [`container::put_off`], with its containers.
+fn put_off(sandbox: &Arc<Sandbox>, why: &EngineError) {
+    for container in sandbox.all_containers() {
+        container::put_off(&container, why);
+    }
+    let _history = sandbox.history();
+    let mut live = sandbox.live();
+    live.hidden = true;
+    let tell = std::mem::take(&mut live.announced);
+    drop(live);
+    if tell {
+        tracing::warn!(sandbox = %sandbox.id, %why, "a removed sandbox's files are deleted later");
+        sandbox.emit(Change::Deleted);
+    }
+}
+
 impl Sandbox {
+    /// Nothing that the kernel holds is left of it: no process, namespace, mount or cgroup, nor of its containers.
+    fn has_only_files(&self) -> bool {
+        let is_done = self.progress(|p| !steps::OF_THE_KERNEL.iter().any(|step| p.begun(step)));
+        is_done && self.all_containers().iter().all(|container| container.has_only_files())
+    }
+
     fn set_ready(&self) -> Outcome {
         let what = self.describe();
         let mut live = self.live();
@@ -220,13 +255,22 @@ async fn unmake(sandbox: &Arc<Sandbox>) -> Outcome {
     }
     give_back(sandbox).await?;
     let containers = sandbox.all_containers();
-    for outcome in join_all(containers.iter().map(container::remove)).await {
+    for outcome in join_all(containers.iter().map(container::remove_wholly)).await {
         outcome?;
     }
     descend(sandbox, None).await?;
     let _history = sandbox.history();
-    if sandbox.shared.sandboxes.remove(&sandbox.key(), &sandbox.id) && sandbox.live().announced {
-        sandbox.emit(Change::Deleted);
+    let (announced, hidden) = {
+        let live = sandbox.live();
+        (live.announced, live.hidden)
+    };
+    if sandbox.shared.sandboxes.remove(&sandbox.key(), &sandbox.id) {
+        if announced || hidden {
+            sandbox.shared.past.removed(sandbox);
+        }
+        if announced {
+            sandbox.emit(Change::Deleted);
+        }
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Namespaces as files: bind mounts under which plugins find a pod's network, and the removal of what is mounted.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
@@ -11,14 +11,17 @@ use rustix::mount::{UnmountFlags, mount_bind, unmount};
 
 use crate::record::absent_is_fine;
 
-/// Makes the namespace appear at the path.
-pub(super) fn pin(netns: &OwnedFd, path: &Path) -> io::Result<()> {
+/// Makes the namespace appear at the path. The file beneath says whose it is: other daemons pin in the same directory.
+pub(super) fn pin(netns: &OwnedFd, path: &Path, mark: &str) -> io::Result<()> {
     if let Some(dir) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
     }
     // What an interrupted pin left would be mounted over.
     unpin(path)?;
-    OpenOptions::new().write(true).create_new(true).mode(0o444).open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o444).open(path)?;
+    // Without room for it there is a pin all the same, one that says nothing.
+    let _ = file.write_all(mark.as_bytes());
+    drop(file);
     let source = format!("/proc/self/fd/{}", netns.as_raw_fd());
     mount_bind(source, path).map_err(|e| {
         drop(fs::remove_file(path));

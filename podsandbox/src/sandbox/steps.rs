@@ -4,7 +4,7 @@
 //! theirs to work in (`network` is undone first).
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use super::{Sandbox, files, pin};
 use crate::error::EngineError;
 use crate::ladder::{Climb, Intent, Outcome, Step};
 use crate::model::NamespaceMode;
+use crate::owner::owner_mark;
 use crate::ports::{CgroupPlacement, CreatePod, LaunchShim, Netns, NetworkKind, NetworkRequest, PortError, Shim};
 use crate::record;
 use crate::shared::blocking;
@@ -27,6 +28,9 @@ pub(super) const ADDRESS: &str = "address";
 pub(super) const PIN: &str = "pin";
 /// The topmost step.
 pub(super) const TOP: &str = "containers";
+
+/// Steps whose work the kernel holds. What is left of the others are files.
+pub(super) const OF_THE_KERNEL: [&str; 5] = ["cgroup", "shim", "namespaces", PIN, TOP];
 
 pub(super) const TABLE: &[Step<Sandbox>] = &[
     Step {
@@ -247,8 +251,9 @@ async fn pin_netns(sandbox: Arc<Sandbox>) -> Outcome {
         return Ok(());
     }
     let netns = own_netns(&sandbox)?;
-    blocking("pin the network namespace at", &sandbox.shared.pin_path(&sandbox.id), move |path| pin::pin(&netns, path))
-        .await
+    let root = sandbox.shared.config.root.clone();
+    let work = move |path: &Path| pin::pin(&netns, path, &owner_mark(&root).unwrap_or_default());
+    blocking("pin the network namespace at", &sandbox.shared.pin_path(&sandbox.id), work).await
 }
 
 async fn unpin_netns(sandbox: Arc<Sandbox>) -> Outcome {

@@ -3,9 +3,11 @@
 //! Things are listed first, then the ids that are known are read, then it is seen whether what nobody knows is still there. So neither
 //! a pod that is just being made nor one that is just being removed is taken for a leftover.
 
+mod neighbours;
+pub(crate) mod network;
 mod repair;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -15,6 +17,8 @@ use podwright_cgroups::Hierarchy;
 use podwright_podsandbox::Engine;
 
 use crate::config::Config;
+use crate::ports::mark;
+use neighbours::{Beneath, Neighbours, Whose, is_of};
 
 /// Leftovers that are told; who has more has seen enough.
 const MOST_LEFTOVERS: usize = 1000;
@@ -36,6 +40,8 @@ pub(super) struct Places {
     root: PathBuf,
     state: PathBuf,
     netns: PathBuf,
+    /// What tells this daemon's from others' in places that daemons share.
+    mark: String,
 }
 
 /// A thing with an id in its name.
@@ -46,17 +52,21 @@ struct Found {
     /// What is gone when it is gone.
     path: PathBuf,
     advice: &'static str,
+    /// Beyond doubt this daemon's, whoever else runs.
+    is_ours: bool,
 }
 
 #[derive(Default)]
 struct Look {
     found: Vec<Found>,
+    /// What may be another daemon's, and why.
+    unsure: Vec<(Found, String)>,
     not_checked: Vec<String>,
 }
 
 impl Places {
-    pub(super) fn new(config: &Config) -> Self {
-        Self { root: config.root.clone(), state: config.state.clone(), netns: config.pods.netns_dir.clone() }
+    pub(super) fn new(config: &Config, mark: String) -> Self {
+        Self { root: config.root.clone(), state: config.state.clone(), netns: config.pods.netns_dir.clone(), mark }
     }
 
     /// Looks, and removes what it finds if that is asked for.
@@ -64,22 +74,12 @@ impl Places {
         let mut look = Look::default();
         self.directories(&mut look);
         look.mounts(&[&self.root, &self.state]);
-        // What daemons share can not be told apart.
-        match others() {
-            Ok(Others { in_our_namespace: Some(other), .. }) => look
-                .skip("namespaces, shims and cgroups", &format!("another podwrightd runs here: {}", other.display())),
-            Ok(Others { anywhere, .. }) => {
-                look.directory("netns", &self.netns, "umount it and delete the file, if no other runtime uses it");
-                look.shims();
-                if anywhere {
-                    look.skip("cgroups", "another podwrightd runs on this kernel");
-                } else {
-                    look.cgroups();
-                }
-            }
-            Err(error) => look.skip("namespaces, shims and cgroups", &format!("/proc can not be read: {error}")),
-        }
+        look.shims(&self.state);
+        let neighbours = Neighbours::look(&self.state);
+        look.pins(&self.netns, &self.mark, neighbours.in_our_namespace.as_deref());
+        look.cgroups(&self.mark, neighbours.anywhere.as_deref());
         let found = look.unknown(&known(engine));
+        look.tell_unsure(&known(engine));
         let mut leftovers: Vec<Leftover> = match repair {
             true => repair::all(found, &self.state, &known(engine)),
             false => found.into_iter().map(Found::told).collect(),
@@ -126,7 +126,7 @@ impl Look {
         for path in entries.flatten().map(|entry| entry.path()) {
             let id = path.file_name().and_then(|name| name.to_str()).and_then(id_in);
             if let Some(id) = id {
-                self.found.push(Found { kind, name: path.display().to_string(), id, path, advice });
+                self.found.push(Found { kind, name: path.display().to_string(), id, path, advice, is_ours: true });
             }
         }
     }
@@ -142,34 +142,78 @@ impl Look {
             let id = point.iter().filter_map(|part| part.to_str()).find_map(id_in);
             if let (true, Some(id)) = (ours, id) {
                 let (name, path) = (point.display().to_string(), point.to_owned());
-                self.found.push(Found { kind: "mount", name, id, path, advice: "umount it" });
+                self.found.push(Found { kind: "mount", name, id, path, advice: "umount it", is_ours: true });
             }
         }
     }
 
-    fn shims(&mut self) {
-        let Ok(own) = fs::read_link("/proc/self/ns/mnt") else { return };
+    fn shims(&mut self, state: &Path) {
         for process in processes(SHIM).unwrap_or_default() {
             let line = command_line(&process).unwrap_or_default();
             let id = line.split(|byte| *byte == 0).find_map(|word| id_in(std::str::from_utf8(word).ok()?));
-            if let (Some(id), true) = (id, fs::read_link(process.join("ns/mnt")).is_ok_and(|of| of == own)) {
+            if let (Some(id), true) = (id, is_of(&process, state)) {
                 let name = format!("{} {SHIM}", process.file_name().unwrap_or_default().to_string_lossy());
                 let advice = "kill it; its containers end with it";
-                self.found.push(Found { kind: "process", name, id, path: process, advice });
+                self.found.push(Found { kind: "process", name, id, path: process, advice, is_ours: true });
             }
         }
     }
 
+    fn pins(&mut self, directory: &Path, own: &str, neighbour: Option<&str>) {
+        let beneath = Beneath::open(directory);
+        let advice = "umount it and delete the file, if no other runtime uses it";
+        let whose = |name: &Path| Whose::of(beneath.mark(name).as_deref(), own);
+        self.shared("netns", directory, advice, neighbour, whose);
+    }
+
     /// Only those of pods that bring no cgroup: the others are kubelet's to remove.
-    fn cgroups(&mut self) {
-        let directories = match Hierarchy::detect() {
+    fn cgroups(&mut self, own: &str, neighbour: Option<&str>) {
+        let directories: Vec<PathBuf> = match Hierarchy::detect() {
             Ok(Hierarchy::V1(mounts)) => mounts.iter().map(|mount| mount.mount_point.clone()).collect(),
             Ok(Hierarchy::V2(root)) => vec![root.to_path_buf()],
             Err(error) => return self.skip("cgroups", &error.to_string()),
         };
-        for directory in directories {
-            let own = directory.join(CGROUP.trim_start_matches('/'));
-            self.directory("cgroup", &own, "kill what is in its cgroup.procs, then rmdir it");
+        let directories: Vec<PathBuf> =
+            directories.iter().map(|directory| directory.join(CGROUP.trim_start_matches('/'))).collect();
+        let whose = |name: &Path| Whose::of(mark::read(&directories, name).as_deref(), own);
+        for directory in &directories {
+            self.shared("cgroup", directory, "kill what is in its cgroup.procs, then rmdir it", neighbour, whose);
+        }
+    }
+
+    /// A directory that daemons share: what is ours, and, without neighbours, what nobody marked.
+    fn shared(
+        &mut self,
+        kind: &'static str,
+        directory: &Path,
+        advice: &'static str,
+        neighbour: Option<&str>,
+        whose: impl Fn(&Path) -> Whose,
+    ) {
+        let before = self.found.len();
+        self.directory(kind, directory, advice);
+        let listed = self.found.split_off(before);
+        for found in listed {
+            let whose = found.path.file_name().map_or(Whose::Unmarked, |name| whose(Path::new(name)));
+            match (whose, neighbour) {
+                (Whose::Ours, _) => self.found.push(found),
+                (Whose::Unmarked, None) => self.found.push(Found { is_ours: false, ..found }),
+                (Whose::Unmarked, Some(why)) => self.unsure.push((found, why.to_owned())),
+                (Whose::Others, _) => {}
+            }
+        }
+    }
+
+    /// One line for all of a kind: another daemon may have hundreds.
+    fn tell_unsure(&mut self, known: &HashSet<String>) {
+        let mut counts: BTreeMap<(&str, String), usize> = BTreeMap::new();
+        for (found, why) in std::mem::take(&mut self.unsure) {
+            if !known.contains(&found.id) {
+                *counts.entry((found.kind, why)).or_default() += 1;
+            }
+        }
+        for ((kind, why), count) in counts {
+            self.skip(&format!("{kind}, {count} of an id that is not known here"), &why);
         }
     }
 
@@ -198,21 +242,6 @@ fn id_in(name: &str) -> Option<String> {
     let name = SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
     let is_id = name.len() == ID_BYTES && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     is_id.then(|| name.to_owned())
-}
-
-/// Other daemons.
-struct Others {
-    in_our_namespace: Option<PathBuf>,
-    anywhere: bool,
-}
-
-fn others() -> io::Result<Others> {
-    let own = fs::read_link("/proc/self/ns/mnt")?;
-    let mut others = processes(DAEMON)?;
-    let pid = std::process::id().to_string();
-    others.retain(|process| !process.ends_with(&pid));
-    let is_here = |process: &&PathBuf| fs::read_link(process.join("ns/mnt")).is_ok_and(|of| of == own);
-    Ok(Others { in_our_namespace: others.iter().find(is_here).cloned(), anywhere: !others.is_empty() })
 }
 
 /// The words of a process in /proc, each with a NUL byte behind it.

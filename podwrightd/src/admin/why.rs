@@ -25,7 +25,7 @@ pub(super) fn find(mut all: Vec<Explanation>, wanted: &str) -> Result<Vec<Explan
     }
     if all.is_empty() {
         return Err(Status::not_found(format!(
-            "why: no pod is known as {shown:?}; give an id, its start, or namespace/name. Removed pods are not kept"
+            "why: no pod is known as {shown:?}; give an id, its start, or namespace/name. Of removed pods the newest are remembered until podwrightd ends"
         )));
     }
     Ok(all)
@@ -37,6 +37,7 @@ pub(super) fn told(pod: Explanation) -> Pod {
         Outlook::BeingMade => (PodState::BeingMade, String::new()),
         Outlook::Ready => (PodState::Ready, String::new()),
         Outlook::NotReady { message } => (PodState::NotReady, message),
+        Outlook::Removed => (PodState::Removed, String::new()),
         Outlook::Failed { error } => (PodState::Failed, error),
     };
     Pod {
@@ -66,6 +67,7 @@ pub(super) fn told(pod: Explanation) -> Pod {
                 container: of.container.unwrap_or_default(),
                 step: of.step.step,
                 started_at_nanos: of.step.started_at_nanos,
+                waits_for: of.step.waits_for.unwrap_or_default(),
             })
             .collect(),
     }

@@ -34,6 +34,17 @@ impl Cgroupfs {
         &self.hierarchy
     }
 
+    /// Marks the pod's cgroup above a shim's path, if it is ours.
+    pub(crate) async fn mark(&self, shim_path: &str, mark: &str) {
+        let Some((parent, _)) = shim_path.rsplit_once('/').filter(|(parent, _)| is_own(parent)) else { return };
+        let (hierarchy, parent, mark) = (self.hierarchy.clone(), parent.to_owned(), mark.to_owned());
+        let _ = blocking(move || {
+            super::mark::put(&hierarchy, &parent, &mark);
+            Ok(())
+        })
+        .await;
+    }
+
     /// Removes it again if no pod is left in it, at the end of the daemon. The kernel keeps one that is not empty.
     pub(crate) fn close(&self) {
         let Ok(own) = self.hierarchy.cgroup(OWN) else { return };

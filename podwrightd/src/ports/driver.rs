@@ -91,6 +91,14 @@ impl CgroupDriver {
         }
     }
 
+    /// Marks the cgroup of the pod whose shim will be at this path, if it is one of ours in a place that daemons share.
+    pub(super) async fn mark(&self, shim_path: &str, mark: &str) {
+        match self {
+            Self::Cgroupfs(driver) => driver.mark(shim_path, mark).await,
+            Self::Systemd(_) => (),
+        }
+    }
+
     /// At the end of the daemon.
     pub(crate) fn close(&self) {
         match self {

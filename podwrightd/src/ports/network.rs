@@ -29,6 +29,10 @@ impl Network for PodNetworks {
         self.0.ready()
     }
 
+    fn waits_for(&self, sandbox: &podwright_types::SandboxId) -> Option<String> {
+        self.0.waits_for(sandbox)
+    }
+
     async fn setup(&self, request: &NetworkRequest) -> Result<NetworkStatus, PortError> {
         let joined = self.0.setup(&converted(request)).await.map_err(|error| failed(&error))?;
         Ok(NetworkStatus { addresses: joined.addresses })

@@ -18,11 +18,13 @@ const EVENTS_QUEUED: usize = 64;
 pub(crate) struct ShimLauncher {
     launcher: Launcher,
     driver: CgroupDriver,
+    /// Of the pods' cgroups.
+    mark: String,
 }
 
 impl ShimLauncher {
-    pub(crate) fn new(launcher: Launcher, driver: CgroupDriver) -> Self {
-        Self { launcher, driver }
+    pub(crate) fn new(launcher: Launcher, driver: CgroupDriver, mark: String) -> Self {
+        Self { launcher, driver, mark }
     }
 
     fn connected(&self, running: RunningShim) -> (Arc<dyn Shim>, mpsc::Receiver<ShimEvent>) {
@@ -52,6 +54,7 @@ impl Shims for ShimLauncher {
         // With systemd the shim can not move by itself: its scope is made around it.
         let deferred = self.driver.cgroups().deferred();
         let cgroup = (!deferred).then_some(request.cgroup_path.as_str());
+        self.driver.mark(&request.cgroup_path, &self.mark).await;
         let running = self.launcher.launch(&request.sandbox, cgroup).await.map_err(|error| launch_error(&error))?;
         if deferred {
             let pid = running.client.hello().pid;

@@ -1,5 +1,5 @@
-//! Removing what belongs to no record. Only what is certainly this daemon's: what lies below its own directories, and what its own shims
-//! hold. In places that daemons share (pinned namespaces, cgroups of pods) nothing is removed while a shim of another daemon lives.
+//! Removing what belongs to no record. Only what is certainly this daemon's: what lies below its own directories, its own shims, and in
+//! places that daemons share (pinned namespaces, cgroups of pods) what has its mark, or no mark while no other daemon is near.
 
 use std::collections::HashSet;
 use std::fs;
@@ -12,7 +12,8 @@ use podwright_cgroups::Hierarchy;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::{CGROUP, Found, SHIM, processes};
+use super::neighbours::{Neighbours, is_of};
+use super::{CGROUP, Found};
 
 /// What goes first: who uses a thing goes before it.
 const ORDER: [&str; 6] = ["process", "mount", "netns", "cgroup", "socket", "directory"];
@@ -24,16 +25,16 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 pub(super) fn all(mut found: Vec<Found>, state: &Path, known: &HashSet<String>) -> Vec<Leftover> {
     found.sort_by_key(|found| ORDER.iter().position(|kind| *kind == found.kind));
     found.retain(|found| !known.contains(&found.id));
-    let foreign = Foreign::look(state);
-    found.into_iter().map(|found| one(found, state, &foreign)).collect()
+    let neighbours = Neighbours::look(state);
+    found.into_iter().map(|found| one(found, state, &neighbours)).collect()
 }
 
-fn one(found: Found, state: &Path, foreign: &Foreign) -> Leftover {
+fn one(found: Found, state: &Path, neighbours: &Neighbours) -> Leftover {
     let outcome = match found.kind {
         "process" => end_shim(&found.path, state),
         "mount" => unmount(&found.path, UnmountFlags::DETACH).map_err(|errno| io::Error::from(errno).to_string()),
-        "netns" => ours_alone(&foreign.in_our_namespace).and_then(|()| unpin(&found.path)),
-        "cgroup" => ours_alone(&foreign.anywhere).and_then(|()| remove_cgroup(&found.path)),
+        "netns" => ours_alone(&found, neighbours.in_our_namespace.as_deref()).and_then(|()| unpin(&found.path)),
+        "cgroup" => ours_alone(&found, neighbours.anywhere.as_deref()).and_then(|()| remove_cgroup(&found.path)),
         "socket" | "directory" => remove(&found.path),
         kind => Err(format!("nothing removes a {kind}")),
     };
@@ -44,37 +45,11 @@ fn one(found: Found, state: &Path, foreign: &Foreign) -> Leftover {
     Leftover { removed: failure.is_empty(), failure, ..found.told() }
 }
 
-/// Whether shims run that another daemon started: where our mounts are seen, and on this kernel.
-struct Foreign {
-    in_our_namespace: io::Result<bool>,
-    anywhere: io::Result<bool>,
-}
-
-impl Foreign {
-    fn look(state: &Path) -> Self {
-        let look = |counts: &dyn Fn(&Path) -> bool| {
-            let all = processes(SHIM)?;
-            Ok(all.iter().any(|process| counts(process) && !is_of(process, state) && process.exists()))
-        };
-        let namespace = |process: &Path| fs::read_link(process.join("ns/mnt"));
-        let own = namespace(Path::new("/proc/self"));
-        let is_here = |process: &Path| namespace(process).is_ok_and(|of| own.as_ref().is_ok_and(|own| *own == of));
-        Self { in_our_namespace: look(&is_here), anywhere: look(&|_| true) }
-    }
-}
-
-/// A shim has the directory of its socket open. Its clones have it no more, but for a moment: then they are taken for another's.
-fn is_of(process: &Path, state: &Path) -> bool {
-    let Ok(own) = fs::canonicalize(state.join("shims")) else { return false };
-    let descriptors = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
-    descriptors.map(|entry| entry.path()).any(|entry| fs::read_link(entry).is_ok_and(|of| of == own))
-}
-
-fn ours_alone(foreign: &io::Result<bool>) -> Result<(), String> {
-    match foreign {
-        Ok(false) => Ok(()),
-        Ok(true) => Err("a shim of another daemon runs here, and it may be that one's".to_owned()),
-        Err(error) => Err(format!("/proc can not be read: {error}")),
+/// What has no mark is removed only if there is no neighbour now either.
+fn ours_alone(found: &Found, neighbour: Option<&str>) -> Result<(), String> {
+    match neighbour {
+        Some(why) if !found.is_ours => Err(why.to_owned()),
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -10,6 +10,8 @@ use crate::sample::Samples;
 
 /// Longest time of one step of one contender (hundreds of pods are one step); over it, the contender has failed.
 const STEP_LIMIT: Duration = Duration::from_secs(300);
+/// Failures after which a peer is left out. Peers do fail now and then; of ours, one failure is enough.
+const STUMBLES: usize = 3;
 
 /// One contender's part of a row.
 #[derive(Debug, Clone)]
@@ -46,11 +48,13 @@ impl Lanes {
         }
     }
 
-    /// Notes who failed.
+    /// Notes who failed: who was left out, and who has no value because of a failure.
     #[must_use]
     pub(crate) fn after(mut self, part: &Part) -> Self {
-        for (lane, failure) in self.0.iter_mut().zip(&part.failures) {
-            lane.failure.clone_from(failure);
+        for (lane, runner) in self.0.iter_mut().zip(&part.runners) {
+            if runner.is_out || lane.samples.len() == 0 {
+                lane.failure.clone_from(&runner.failure);
+            }
         }
         self
     }
@@ -60,51 +64,76 @@ impl Lanes {
     }
 }
 
+/// How a contender fares in a part of the run.
+#[derive(Debug)]
+struct Runner {
+    name: String,
+    stumbles: usize,
+    /// The last.
+    failure: Option<String>,
+    is_out: bool,
+}
+
 /// A part of the run: a contender that fails in it is left out of the rest of it, and the others go on.
 #[derive(Debug)]
 pub(crate) struct Part {
-    names: Vec<String>,
-    failures: Vec<Option<String>>,
+    runners: Vec<Runner>,
 }
 
 impl Part {
+    /// Ours is the first.
     pub(crate) fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
-        let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
-        Self { failures: vec![None; names.len()], names }
+        let runner = |name: &str| Runner { name: name.into(), stumbles: 0, failure: None, is_out: false };
+        Self { runners: names.into_iter().map(runner).collect() }
     }
 
-    /// Does a step of one contender. `None` if it fails, or failed before.
+    /// Does a step of one contender. `None` if it fails, or is left out.
     pub(crate) async fn step<T>(&mut self, index: usize, work: impl Future<Output = Result<T>>) -> Option<T> {
-        if self.has_failed(index) {
+        if self.runners.get(index).is_none_or(|runner| runner.is_out) {
             return None;
         }
-        let text = match tokio::time::timeout(STEP_LIMIT, work).await {
+        match tokio::time::timeout(STEP_LIMIT, work).await {
             Ok(Ok(done)) => return Some(done),
-            Ok(Err(error)) => format!("{error:#}"),
-            Err(_) => format!("no end within {} s", STEP_LIMIT.as_secs()),
-        };
-        self.fail(index, text);
+            Ok(Err(error)) => self.stumble(index, format!("{error:#}")),
+            // Another try would take as long.
+            Err(_) => self.fail(index, format!("no end within {} s", STEP_LIMIT.as_secs())),
+        }
         None
+    }
+
+    fn stumble(&mut self, index: usize, text: String) {
+        if let Some(runner) = self.runners.get_mut(index) {
+            runner.stumbles += 1;
+            runner.is_out = index == 0 || runner.stumbles >= STUMBLES;
+            let end = if runner.is_out { "; it is left out" } else { "" };
+            println!("  {} fails: {text}{end}", runner.name);
+            runner.failure = Some(text);
+        }
     }
 
     /// Leaves a contender out from now on.
     pub(crate) fn fail(&mut self, index: usize, text: String) {
-        println!("  {} fails: {text}", self.names.get(index).map_or("?", String::as_str));
-        if let Some(failure) = self.failures.get_mut(index) {
-            *failure = Some(text);
+        if let Some(runner) = self.runners.get_mut(index) {
+            runner.stumbles = STUMBLES;
         }
+        self.stumble(index, text);
     }
 
-    pub(crate) fn has_failed(&self, index: usize) -> bool {
-        self.failures.get(index).is_none_or(Option::is_some)
-    }
-
-    /// Removes the pods that contenders still have which failed.
+    /// Removes the pods that contenders still have which failed, and starts those again that do not answer.
     pub(crate) async fn tidy(&self, contenders: &mut [Contender]) {
-        for (contender, failure) in contenders.iter_mut().zip(&self.failures) {
-            if failure.is_some() {
-                // What is still there after that is in nobody's way: names are not used again.
-                let _ = tokio::time::timeout(STEP_LIMIT, contender.remove_all()).await;
+        for (contender, runner) in contenders.iter_mut().zip(&self.runners) {
+            if runner.failure.is_none() {
+                continue;
+            }
+            let tidied = tokio::time::timeout(STEP_LIMIT, contender.remove_all()).await;
+            if matches!(tidied, Ok(Ok(()))) {
+                continue;
+            }
+            // What is still there after that is in nobody's way: names are not used again.
+            match tokio::time::timeout(STEP_LIMIT, contender.restart()).await {
+                Ok(Ok(_)) => println!("  {} was started again", runner.name),
+                Ok(Err(error)) => println!("  {} does not start again: {error:#}", runner.name),
+                Err(_) => println!("  {} does not start again in time", runner.name),
             }
         }
     }
@@ -116,18 +145,38 @@ mod tests {
 
     use super::*;
 
+    fn failures(lanes: &Lanes) -> Vec<Option<&str>> {
+        lanes.get().iter().map(|lane| lane.failure.as_deref()).collect()
+    }
+
     #[tokio::test]
     async fn who_fails_is_left_out_and_the_others_go_on() {
         let mut part = Part::of(["podwright", "peer"]);
-        assert_eq!(part.step(1, async { bail!("it hung up") }).await, None::<()>);
+        for _ in 0..STUMBLES {
+            assert_eq!(part.step(1, async { bail!("it hung up") }).await, None::<()>);
+        }
         assert_eq!(part.step(1, async { Ok(1) }).await, None);
         assert_eq!(part.step(0, async { Ok(2) }).await, Some(2));
         let mut lanes = Lanes::of(["podwright", "peer"]);
         lanes.push_value(0, 2.0);
+        lanes.push_value(1, 9.0);
         lanes.push_value(7, 1.0);
         let lanes = lanes.after(&part);
-        let failures: Vec<Option<&str>> = lanes.get().iter().map(|lane| lane.failure.as_deref()).collect();
-        assert_eq!(failures, [None, Some("it hung up")]);
-        assert_eq!(lanes.get().iter().map(|lane| lane.samples.len()).collect::<Vec<_>>(), [1, 0]);
+        assert_eq!(failures(&lanes), [None, Some("it hung up")]);
+        assert_eq!(lanes.get().iter().map(|lane| lane.samples.len()).collect::<Vec<_>>(), [1, 1]);
+    }
+
+    #[tokio::test]
+    async fn a_peer_may_stumble_and_we_may_not() {
+        let mut part = Part::of(["podwright", "peer"]);
+        for index in [0, 1] {
+            assert_eq!(part.step(index, async { bail!("it hung up") }).await, None::<()>);
+        }
+        assert_eq!(part.step(1, async { Ok(1) }).await, Some(1));
+        assert_eq!(part.step(0, async { Ok(1) }).await, None);
+        let mut lanes = Lanes::of(["podwright", "peer"]);
+        lanes.push_value(1, 1.0);
+        assert_eq!(failures(&lanes.clone().after(&part)), [Some("it hung up"), None]);
+        assert_eq!(failures(&Lanes::of(["podwright", "peer"]).after(&part)), [Some("it hung up"); 2], "no value");
     }
 }

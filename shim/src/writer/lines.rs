@@ -3,8 +3,18 @@
 //! A line is ended by a newline (`F`). One longer than [`MAX_LINE_BYTES`] is cut into pieces (`P`) and its rest; what is left
 //! without a newline at the end of the stream is a piece too. Readers join pieces with what follows, so every byte comes back.
 
+use std::io::BufRead as _;
+
 /// Longest text of one log line, as kubelet's readers expect it.
 pub(super) const MAX_LINE_BYTES: usize = 16 * 1024;
+
+/// By the C library's search: a loop over bytes would rule the time of long lines, in code that is optimised for size.
+fn newline_in(bytes: &[u8]) -> Option<usize> {
+    let mut rest = bytes;
+    // A slice can always be read.
+    let passed = rest.skip_until(b'\n').unwrap_or(0);
+    passed.checked_sub(1).filter(|at| bytes.get(*at) == Some(&b'\n'))
+}
 
 /// Whether a line of the log ends a line of the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +37,7 @@ impl Lines {
     pub(super) fn push(&mut self, mut chunk: &[u8], mut line: impl FnMut(Tag, &[u8], &[u8])) {
         while !chunk.is_empty() {
             let room = MAX_LINE_BYTES - self.held.len();
-            let newline = chunk.iter().take(room + 1).position(|byte| *byte == b'\n');
+            let newline = newline_in(chunk.get(..=room).unwrap_or(chunk));
             let (text, tag, rest) = match newline {
                 Some(at) => (chunk.get(..at), Tag::Full, chunk.get(at + 1..)),
                 None if chunk.len() > room => (chunk.get(..room), Tag::Partial, chunk.get(room..)),

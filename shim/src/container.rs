@@ -32,6 +32,7 @@ use podwright_types::ContainerId;
 use self::ending::{Exiting, Failing};
 use crate::child::{Ended, now_nanos};
 use crate::convert;
+use crate::documents::SpecDocument;
 use crate::poller::Token;
 use crate::server::{Asker, Outcome, Server, wait_too};
 use crate::streams::{self, Wanted, Writer};
@@ -198,8 +199,8 @@ impl Server {
             let watched = self.poller.add(&writer.control, Token::Writer(serial));
             watched.map(|()| spec).map_err(|error| Failure::of("watch the log writer of", &id, &error))
         });
-        let spec: Spec = match spec {
-            Ok(spec) => spec,
+        let spec = match spec {
+            Ok(SpecDocument(spec)) => spec,
             Err(failure) => {
                 writer.kill();
                 return Err(failure);

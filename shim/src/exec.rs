@@ -23,6 +23,7 @@ use rustix::process::{Pid, Signal, getsid, kill_process, kill_process_group};
 use crate::child::Ended;
 use crate::container::{Container, Phase, not_found, warn};
 use crate::convert;
+use crate::documents::ProcessDocument;
 use crate::poller::Token;
 use crate::server::{Asker, Outcome, Server, wait_too};
 use crate::streams::{self, Wanted, Writer};
@@ -114,7 +115,7 @@ impl Server {
         let serial = self.new_serial();
         let mut fds = fds.into_iter();
         let document = fds.next().ok_or_else(|| invalid("the request came without its OCI process"))?;
-        let process: Process = convert::document(document, step, &request.container)?;
+        let ProcessDocument(process) = convert::document(document, step, &request.container)?;
         let client = ClientFds::take([request.has_stdin, request.has_stdout, request.has_stderr], fds)
             .ok_or_else(|| invalid("descriptors of its streams are missing"))?;
         let seccomp = convert::seccomp(request.seccomp.clone(), &request.container)?;

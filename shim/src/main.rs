@@ -11,6 +11,7 @@ mod child;
 mod connection;
 mod container;
 mod convert;
+mod documents;
 mod exec;
 mod pod;
 mod poller;

@@ -101,13 +101,14 @@ fn collect_daemon(workspace: &Workspace, profile: Profile) -> Result<()> {
     place(&shim, &output.join("podwright-shim"))
 }
 
-/// Builds the shim, static. A `--target` of its own keeps the flags away from all other builds.
+/// Builds the shim, static, and without tables for unwinding: a panic ends it. A `--target` of its own keeps the flags away from all
+/// other builds.
 fn shim(workspace: &Workspace) -> Result<PathBuf> {
     step("building podwright-shim, static");
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let mut command =
         workspace.cargo(&["build", "--quiet", "--package", "podwright-shim", "--profile", "shim", "--target", &triple]);
-    process::run(command.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
+    process::run(command.env("RUSTFLAGS", "-C target-feature=+crt-static -C force-unwind-tables=no"))?;
     Ok(workspace.target.join(triple).join("shim/podwright-shim"))
 }
 

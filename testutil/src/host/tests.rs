@@ -1,6 +1,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::census::Census;
@@ -32,6 +33,13 @@ fn root_the_census_sees_what_is_left() {
     host.run(&["nft", "add", "table", "inet", "leftover"]).unwrap();
     host.run(&["touch", "/run/netns/leftover"]).unwrap();
     let mut child = host.command("sleep").arg("1000").spawn().unwrap();
+    // What enters the host executes it a moment later.
+    let name = format!("/proc/{}/comm", child.id());
+    let end = Instant::now() + Duration::from_secs(60);
+    while fs::read_to_string(&name).unwrap() != "sleep\n" {
+        assert!(Instant::now() < end, "the command is not executed");
+        std::thread::sleep(Duration::from_millis(1));
+    }
     let diff = before.diff(&Census::take(&host, &[host.dir()]).unwrap()).join("\n");
     child.kill().unwrap();
     child.wait().unwrap();

@@ -27,7 +27,7 @@ pub enum ReferenceError {
     #[error("the image reference is empty; write it as [registry/]name[:tag][@digest]")]
     Empty,
     /// The repository name is too long.
-    #[error("the image name is {length} bytes long; a name has at most {MAX_NAME_BYTES}")]
+    #[error("the image name with its registry is {length} bytes long; a name has at most {MAX_NAME_BYTES}")]
     NameTooLong {
         /// Bytes of the name.
         length: usize,
@@ -150,10 +150,12 @@ impl FromStr for ImageReference {
             Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
             _ => (rest, None),
         };
-        if name.len() > MAX_NAME_BYTES {
-            return Err(ReferenceError::NameTooLong { length: name.len() });
-        }
         let (domain, path) = split_domain(name);
+        // As it is kept: a name that grows over the limit by what a short name leaves out could not be read again.
+        let length = domain.len() + 1 + path.len();
+        if length > MAX_NAME_BYTES {
+            return Err(ReferenceError::NameTooLong { length });
+        }
         check_domain(&domain)?;
         check_path(&path)?;
         let tag = match (tag, &digest) {

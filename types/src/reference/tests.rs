@@ -85,6 +85,15 @@ fn malformed_references_are_refused() {
 }
 
 #[test]
+fn a_short_name_is_as_long_as_it_is_spelled_out() {
+    let name = "a".repeat(237);
+    let kept = canonical(&name);
+    assert_eq!(canonical(&kept), kept);
+    let longer = format!("{name}a").parse::<ImageReference>();
+    assert_eq!(longer.unwrap_err(), ReferenceError::NameTooLong { length: 256 });
+}
+
+#[test]
 fn ten_megabytes_give_a_short_error() {
     for huge in ["a".repeat(10 << 20), format!("a:{}", "t".repeat(10 << 20)), format!("a@{}", "x".repeat(10 << 20))] {
         assert!(huge.parse::<ImageReference>().unwrap_err().to_string().len() < 300);

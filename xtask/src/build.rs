@@ -1,13 +1,36 @@
 //! Building what runs: the daemon, the static shim, and the Go programs that critest/go.mod pins; collected in one directory.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use clap::Args;
 
 use crate::process::{self, step};
 use crate::workspace::Workspace;
+
+/// What is passed on to a harness, which alone knows its flags and their defaults.
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Arguments {
+    /// Arguments of the harness, such as --seed 1; --help shows them all.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+impl Arguments {
+    /// These words.
+    pub(crate) fn of(words: &[&str]) -> Self {
+        Self { arguments: words.iter().map(OsString::from).collect() }
+    }
+
+    /// As they were given.
+    pub(crate) fn words(&self) -> &[OsString] {
+        &self.arguments
+    }
+}
 
 /// How the daemon is built. The shim is always optimised: it is measured in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -62,11 +62,11 @@ enum Command {
     /// Measure start-up, throughput, memory and the rest with release builds, beside other runtimes if they are named. Needs root.
     Bench(#[command(flatten)] bench::Options),
     /// Kill the daemon at every named step, its shims, plugins and registry, under load; nothing may be lost or left. Needs root.
-    Chaos(chaos::Options),
+    Chaos(build::Arguments),
     /// Make, use and remove thousands of pods: the daemon may not grow, and nothing may be left. Needs root.
     Soak(#[command(flatten)] soak::Options),
     /// Cut the power at every flush of a disk and between, and look whether the daemon opens what is left. Needs root, /dev/fuse, loop devices.
-    PowerLoss(#[command(flatten)] power::Options),
+    PowerLoss(#[command(flatten)] build::Arguments),
     /// Fuzz every parser with libFuzzer, from the corpus in fuzz/corpus.
     Fuzz {
         /// For all targets together.

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::build::{self, Profile};
+use crate::build::{self, Arguments, Profile};
 use crate::critest::{self, Options};
 use crate::process::{self, step};
 use crate::workspace::Workspace;
@@ -87,6 +87,13 @@ impl Summary {
         self.passed += cuts.parse::<u64>().unwrap_or_default().saturating_sub(failed.unwrap_or_default());
     }
 
+    /// Runs a part, which adds what it counts, and notes its error.
+    fn part(&mut self, name: &str, run: impl FnOnce(&mut Self) -> Result<()>) {
+        let failed = self.failed;
+        let outcome = run(self);
+        self.note(failed, name, outcome);
+    }
+
     /// Notes an error of a part whose own counts do not show one.
     fn note(&mut self, failed_before: u64, part: &str, outcome: Result<()>) {
         if let Err(error) = outcome {
@@ -125,23 +132,13 @@ fn run_tests(workspace: &Workspace, filter: Option<&str>, guest: bool, summary: 
     summary.note(0, "the tests", tests);
     if filter.is_none() {
         // One after the other also when one fails: a run of CI tells everything that it can.
-        let failed = summary.failed;
-        let outcome = whole_critest(workspace, summary);
-        summary.note(failed, "critest", outcome);
-        let failed = summary.failed;
-        let outcome = short_chaos(workspace, summary);
-        summary.note(failed, "the kill loop", outcome);
-        let failed = summary.failed;
-        let outcome = short_soak(workspace, summary);
-        summary.note(failed, "the soak", outcome);
-        let failed = summary.failed;
-        let outcome = short_power(workspace, summary);
-        summary.note(failed, "the power cuts", outcome);
+        summary.part("critest", |summary| whole_critest(workspace, summary));
+        summary.part("the kill loop", |summary| short_chaos(workspace, summary));
+        summary.part("the soak", |summary| short_soak(workspace, summary));
+        summary.part("the power cuts", |summary| short_power(workspace, summary));
     }
     if guest && filter.is_none() {
-        let failed = summary.failed;
-        let outcome = guest_in_time(workspace, summary);
-        summary.note(failed, "the guest", outcome);
+        summary.part("the guest", |summary| guest_in_time(workspace, summary));
     }
     ensure!(summary.failed == 0, "something failed; see above");
     Ok(())
@@ -156,7 +153,7 @@ fn whole_critest(workspace: &Workspace, summary: &mut Summary) -> Result<()> {
 
 /// As much of the kill loop as a run of all tests has time for. Whole are ten minutes of `cargo xtask chaos --complete`.
 fn short_chaos(workspace: &Workspace, summary: &mut Summary) -> Result<()> {
-    let mut command = chaos::command(workspace, &chaos::Options::of(SHORT_CHAOS))?;
+    let mut command = chaos::command(workspace, &Arguments::of(SHORT_CHAOS))?;
     step(&format!("running the kill loop, shortened: {}", SHORT_CHAOS.join(" ")));
     watched(&mut command, |line| summary.add_chaos(line))
 }
@@ -173,7 +170,7 @@ fn short_soak(workspace: &Workspace, summary: &mut Summary) -> Result<()> {
 /// Some of the power cuts; whole are all flushes of `cargo xtask power-loss`.
 fn short_power(workspace: &Workspace, summary: &mut Summary) -> Result<()> {
     setup::for_guests()?;
-    let mut command = power::command(workspace, &power::Options::of(SHORT_POWER))?;
+    let mut command = power::command(workspace, &Arguments::of(SHORT_POWER))?;
     step(&format!("cutting the power, shortened: {}", SHORT_POWER.join(" ")));
     watched(&mut command, |line| summary.add_power(line))
 }

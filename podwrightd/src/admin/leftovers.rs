@@ -78,8 +78,9 @@ impl Places {
         let neighbours = Neighbours::look(&self.state);
         look.pins(&self.netns, &self.mark, neighbours.in_our_namespace.as_deref());
         look.cgroups(&self.mark, neighbours.anywhere.as_deref());
-        let found = look.unknown(&known(engine));
-        look.tell_unsure(&known(engine));
+        let ids = known(engine);
+        let found = look.unknown(&ids);
+        look.tell_unsure(&ids);
         let mut leftovers: Vec<Leftover> = match repair {
             true => repair::all(found, &self.state, &known(engine)),
             false => found.into_iter().map(Found::told).collect(),

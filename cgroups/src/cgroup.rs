@@ -43,6 +43,13 @@ impl Cgroup {
         &self.hierarchy
     }
 
+    /// The cgroup above it; `None` below the root.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        let (parent, _) = self.relative.rsplit_once('/')?;
+        Some(Self { hierarchy: self.hierarchy.clone(), relative: parent.to_owned() })
+    }
+
     /// Its directory under `controller`; with v2 always the same. `None` if v1 lacks the controller.
     #[must_use]
     pub fn directory(&self, controller: &str) -> Option<PathBuf> {
@@ -141,7 +148,7 @@ impl Cgroup {
         self.directories().iter().try_for_each(|directory| files::write(&directory.join("cgroup.procs"), &pid))
     }
 
-    /// How many processes of it the kernel killed for want of memory.
+    /// How many processes of it the kernel killed for want of memory; with v2 also those of cgroups below, removed ones too.
     ///
     /// # Errors
     /// If the memory controller's file can not be read.

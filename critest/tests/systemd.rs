@@ -1,4 +1,4 @@
-//! The daemon as a unit of systemd: restarted, stopped and upgraded under running pods.
+//! The daemon as a unit of systemd: restarted, stopped and upgraded under running pods. And scopes that systemd removes.
 //!
 //! Needs systemd, so it does nothing elsewhere and says so; `cargo xtask vm systemd` runs it.
 
@@ -6,10 +6,12 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use podwright_critest::{Cri, Pod, must, read_log, shell};
+use podwright_critest::{Cri, Pod, World, linux, must, read_log, shell, with_world};
 use podwright_testutil::{Registry, TestHost, base, program};
+use rustix::process::{Pid, Signal, kill_process};
 use tonic::transport::Endpoint;
 
 /// Prints numbers without end, so that a gap in the log would show.
@@ -17,11 +19,70 @@ const COUNTER: &str = "i=0; while :; do echo n $i; i=$((i+1)); sleep 0.05; done"
 
 #[tokio::test]
 async fn root_pods_outlive_restart_stop_and_upgrade_of_the_unit() {
-    if !Path::new("/run/systemd/system").is_dir() {
-        println!("systemd does not run this machine: nothing was tried; see `cargo xtask vm systemd`");
-        return;
+    if has_systemd() {
+        must(outlive().await);
     }
-    must(outlive().await);
+}
+
+/// systemd removes a scope, and with it what the kernel counted, as soon as its last process has ended. The supervisor may come later.
+#[test]
+fn root_an_oom_kill_is_told_where_systemd_was_faster_than_the_supervisor() {
+    if has_systemd() {
+        with_world(killed_while_the_supervisor_stands_still);
+    }
+}
+
+#[allow(clippy::print_stdout)]
+fn has_systemd() -> bool {
+    let it_runs = Path::new("/run/systemd/system").is_dir();
+    if !it_runs {
+        println!("systemd does not run this machine: nothing was tried; see `cargo xtask vm systemd`");
+    }
+    it_runs
+}
+
+async fn killed_while_the_supervisor_stands_still(world: &mut World) -> Result<()> {
+    let pod = world.run_pod_named("oom").await?;
+    let program = "until [ -e /go ]; do sleep 0.1; done; head -c 200000000 /dev/zero | tail";
+    let mut greedy = shell("greedy", &world.image, program);
+    linux(&mut greedy).0.memory_limit_in_bytes = 16 << 20;
+    let id = world.run(&pod, &greedy).await?;
+    let pid = world.pid(&id).await?;
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).context("reading the container's cgroup")?;
+    let scope = groups.trim().strip_prefix("0::/").context("the container is in no cgroup of version 2")?;
+    let scope = Path::new("/sys/fs/cgroup").join(scope);
+    ensure!(scope.is_dir(), "{} is not there", scope.display());
+
+    let supervisor = parent_of(pid)?;
+    kill_process(supervisor, Signal::STOP).context("stopping the supervisor")?;
+    let removed = go_on_until_it_is_gone(pid, &scope).await;
+    kill_process(supervisor, Signal::CONT).context("continuing the supervisor")?;
+    removed?;
+    let status = world.wait(&id, 60).await?;
+    ensure!(status.reason == "OOMKilled" && status.exit_code == 137, "{status:?}");
+
+    // Nobody was killed for want of memory in this one, only before it in the pod.
+    let id = world.run_shell(&pod, "killed", "sleep 1000").await?;
+    world.stop(&id, 0).await?;
+    let status = world.wait(&id, 60).await?;
+    ensure!(status.reason == "Error" && status.exit_code == 137, "{status:?}");
+    Ok(())
+}
+
+async fn go_on_until_it_is_gone(pid: u32, scope: &Path) -> Result<()> {
+    fs::write(format!("/proc/{pid}/root/go"), "").context("letting the program go on")?;
+    let give_up_at = Instant::now() + Duration::from_secs(60);
+    while scope.exists() {
+        ensure!(Instant::now() < give_up_at, "systemd has not removed {}", scope.display());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+fn parent_of(pid: u32) -> Result<Pid> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("reading the container's status")?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).context("no parent in the status")?;
+    Pid::from_raw(parent.trim().parse()?).context("the parent's pid is 0")
 }
 
 async fn outlive() -> Result<()> {

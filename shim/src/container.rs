@@ -57,6 +57,8 @@ pub(crate) struct Container {
     pub(crate) cgroup: Cgroup,
     /// See [`CgroupPlacement::deferred`].
     pub(crate) deferred: bool,
+    /// How many processes were killed for want of memory in the cgroup above before its start; asked if `deferred` only.
+    kills_above: Option<u64>,
     /// Its log writer.
     pub(crate) writer: Option<Writer>,
     /// Its terminal.
@@ -221,6 +223,7 @@ impl Server {
             phase: Phase::OpeningLog(Box::new(prepared), Instant::now() + OPEN_LOG_LIMIT),
             cgroup,
             deferred: placement.deferred,
+            kills_above: None,
             writer: Some(writer),
             terminal: None,
             placeholders: [None, None, None],
@@ -282,7 +285,9 @@ impl Server {
         };
         let mut prepared = *prepared;
         let resources = prepared.spec.linux().as_ref().and_then(|linux| linux.resources().clone()).map(Box::new);
-        if !container.deferred {
+        if container.deferred {
+            container.kills_above = ending::kills_above(&container.cgroup);
+        } else {
             container.cgroup.create().map_err(|error| cgroup_failure("make the cgroup of", &container.id, &error))?;
             apply(&container.cgroup, resources.as_deref(), &container.id)?;
         }

@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use podwright_cgroups::Cgroup;
 use podwright_shim_api::{ContainerEnd, Failure, FailureKind, ProcessEnd, Reply, Started};
 use rustix::process::Pid;
 
@@ -17,6 +18,8 @@ use crate::writer::control::Order;
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 /// How long the answer to a start that failed waits for what was made to be undone.
 const UNDO_LIMIT: Duration = Duration::from_secs(2);
+/// The exit code of who was killed: 128 and SIGKILL.
+const KILLED: i32 = 137;
 /// First and longest pause between two looks at processes that were killed.
 const KILL_PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_secs(1));
 
@@ -27,6 +30,7 @@ pub(crate) struct Exiting {
     pub(crate) started: Started,
     code: i32,
     at_nanos: i64,
+    oom_killed: bool,
     pause: Duration,
     drained_by: Option<Instant>,
 }
@@ -65,16 +69,39 @@ fn is_empty_or_kill(container: &Container) -> bool {
     is_empty
 }
 
+impl Container {
+    /// Whether the kernel killed a process of it for want of memory. Where systemd was faster and its cgroup is gone, what the
+    /// cgroup above counted since the start has to do: who ended by SIGKILL then was killed so.
+    fn oom_killed(&self, code: i32) -> bool {
+        match (self.cgroup.oom_kills(), self.kills_above) {
+            (Ok(count), _) => count > 0,
+            (Err(_), Some(before)) if code == KILLED => kills_above(&self.cgroup).is_some_and(|now| now > before),
+            (Err(_), _) => false,
+        }
+    }
+}
+
+/// What the cgroup above has counted of such kills; `None` if that can not be told. One that is not there has counted none.
+pub(super) fn kills_above(cgroup: &Cgroup) -> Option<u64> {
+    match cgroup.parent()?.oom_kills() {
+        Ok(count) => Some(count),
+        Err(error) => error.is_absent().then_some(0),
+    }
+}
+
 impl Server {
     /// The first process of a running container ended.
     pub(super) fn container_exiting(&mut self, serial: u32, ended: Ended) {
         let Some(container) = self.container_mut(serial) else { return };
         let Phase::Running(started) = &container.phase else { return };
         let (pause, _) = KILL_PAUSE;
+        // Looked at before anything else: systemd removes a scope soon after its last process.
+        let oom_killed = container.oom_killed(ended.code);
         container.phase = Phase::Exiting(Exiting {
             started: started.clone(),
             code: ended.code,
             at_nanos: ended.at_nanos,
+            oom_killed,
             pause,
             drained_by: None,
         });
@@ -150,7 +177,9 @@ impl Server {
                 return self.timers.set(Timer::Container(serial), left);
             }
         }
-        let oom_killed = container.cgroup.oom_kills().is_ok_and(|count| count > 0);
+        let (code, known) = (exiting.code, exiting.oom_killed);
+        let oom_killed = known || container.oom_killed(code);
+        let Phase::Exiting(exiting) = &mut container.phase else { return };
         let end = ProcessEnd { code: exiting.code, at_nanos: exiting.at_nanos, oom_killed };
         let started = std::mem::take(&mut exiting.started);
         container.phase = Phase::Exited(started, end.clone());

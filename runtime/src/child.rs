@@ -9,6 +9,7 @@ use podwright_sys::{close_all_except, make_all_cloexec_from, reset_signals};
 
 use crate::error::{Failure, Step};
 use crate::filters;
+use crate::hooks::InitHooks;
 use crate::launch::{CgroupEntry, SeccompChoice, UserLookup};
 use crate::lsm::{Labels, Wanted};
 use crate::message::{self, Message};
@@ -96,12 +97,12 @@ impl Finish {
         root: Root,
         process: &Process,
         lookup: UserLookup,
-        make_directory: bool,
+        hooks: &InitHooks<'_>,
         socket: &OwnedFd,
     ) -> Result<(), Failure> {
         let found = user::look_up(&root, &request(process, lookup))?;
         message::send(socket, &Message::Resolved(found.user.clone()), &[]).step("tell", || "the user")?;
-        program::change_directory(&root, process.cwd(), make_directory)?;
+        program::change_directory(&root, process.cwd(), false)?;
         drop(root);
         let program = Program::prepare(process, found.home.as_deref())?;
         streams::give_to(found.user.uid)?;
@@ -110,7 +111,10 @@ impl Finish {
         message::send(socket, &Message::Executing, &[]).step("tell", || "the start of the program")?;
         self.labels.write()?;
         privileges::drop_to(process, &found.user, self.filter.as_deref())?;
-        Err(program.execute())
+        hooks.starting()?;
+        let failure = program.execute();
+        hooks.failed();
+        Err(failure)
     }
 }
 

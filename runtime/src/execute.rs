@@ -8,6 +8,7 @@ use rustix::thread::ThreadNameSpaceType;
 
 use crate::child::{self, Preparation};
 use crate::error::{Failure, Step};
+use crate::hooks::InitHooks;
 use crate::launch::{ExecLaunch, Stdio};
 use crate::root::Root;
 use crate::{privileges, streams, users};
@@ -38,5 +39,5 @@ pub(crate) fn run(launch: ExecLaunch<'_>, socket: &OwnedFd) -> Result<(), Failur
         Stdio::Fds(fds) => streams::place(fds, &root)?,
         Stdio::Terminal => drop(streams::make_terminal(&root, process, socket)?),
     }
-    finish.execute(root, process, launch.user_lookup, false, socket)
+    finish.execute(root, process, launch.user_lookup, &InitHooks::NONE, socket)
 }

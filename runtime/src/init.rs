@@ -9,9 +9,10 @@
 //! the process enters the user namespace (see `users`) and the second line is its root's.
 //!
 //! All that is foreign or slow is opened before the first line ends, all that an image can influence happens after the host's
-//! paths are gone.
+//! paths are gone. Where hooks run that look at the root file system before the pivot, it is shown to them below the bundle and filled
+//! there; every path in it is resolved below it by the kernel, then as always.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use oci_spec::runtime::{Linux, Process};
@@ -22,6 +23,7 @@ use rustix::thread::UnshareFlags;
 
 use crate::child::{self, Preparation};
 use crate::error::{Failure, Step};
+use crate::hooks::InitHooks;
 use crate::idmap::Mapper;
 use crate::launch::{Launch, MappedRoot, Namespace, Namespaces, RootfsMethod, Stdio};
 use crate::mounts::Way;
@@ -32,8 +34,14 @@ use crate::sysctl::{self, Own};
 use crate::{devices, masks, mounts, pivot, privileges, rootfs, streams, users};
 
 /// The whole way. Returns only with a failure.
-pub(crate) fn run(launch: Launch<'_>, process: &Process, socket: &OwnedFd) -> Result<(), Failure> {
-    child::begin(socket, launch.cgroup, &launch.descriptors())?;
+pub(crate) fn run(
+    launch: Launch<'_>,
+    process: &Process,
+    hooks: &InitHooks<'_>,
+    socket: &OwnedFd,
+) -> Result<(), Failure> {
+    let kept: Vec<BorrowedFd<'_>> = launch.descriptors().into_iter().chain(hooks.descriptor()).collect();
+    child::begin(socket, launch.cgroup, &kept)?;
     umask(Mode::empty());
     if let Some(score) = process.oom_score_adj() {
         child::warn(socket, privileges::set_oom_score(score)?);
@@ -80,12 +88,28 @@ pub(crate) fn run(launch: Launch<'_>, process: &Process, socket: &OwnedFd) -> Re
             (finish, rootfs)
         }
     };
-    pivot::enter(&rootfs)?;
-    drop(rootfs);
-    let root = open_root(linux)?;
     // The host's own console must not become the container's terminal.
     let console = !mounts.iter().any(|mount| mount.binds("/dev") && mount.hands_back());
-    fill(&root, linux, mounts, has_devices)?;
+    let root = match hooks.rootfs().filter(|_| user.is_none()) {
+        None => {
+            pivot::enter(&rootfs)?;
+            drop(rootfs);
+            let root = open_root(linux, true)?;
+            fill(&root, linux, mounts, has_devices)?;
+            hooks.created()?;
+            root
+        }
+        Some(shown_at) => {
+            pivot::show(&rootfs, shown_at)?;
+            let root = Root::new(rootfs);
+            fill(&root, linux, mounts, has_devices)?;
+            hooks.created()?;
+            pivot::change_to(root.fd())?;
+            drop(root);
+            // What is mounted has the propagation that it was given.
+            open_root(linux, false)?
+        }
+    };
     match &launch.stdio {
         Stdio::Fds(fds) => streams::place(fds, &root)?,
         Stdio::Terminal => {
@@ -103,7 +127,7 @@ pub(crate) fn run(launch: Launch<'_>, process: &Process, socket: &OwnedFd) -> Re
         let attributes = MountAttributes { set: Change::READONLY.set, ..MountAttributes::default() };
         set_mount_attributes(root.fd(), &attributes).step("make read-only", || "the root file system")?;
     }
-    finish.execute(root, process, launch.user_lookup, false, socket)
+    finish.execute(root, process, launch.user_lookup, hooks, socket)
 }
 
 /// File systems that root of a user namespace can not make, or not as they have to be: a `/sys` that shows the host's network, and
@@ -185,14 +209,14 @@ fn mount_rootfs(rootfs: Prepared<'_>) -> Result<OwnedFd, Failure> {
     }
 }
 
-fn open_root(linux: &Linux) -> Result<Root, Failure> {
+fn open_root(linux: &Linux, all: bool) -> Result<Root, Failure> {
     let what = || "the root file system";
     let root =
         rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).step("open", what)?;
     if let Some(word) = linux.rootfs_propagation().as_deref().filter(|word| !word.is_empty()) {
         let (propagation, recursive) = options::propagation(word)
             .ok_or_else(|| Failure::because("set the propagation of", what(), format_args!("{word:?} is not known")))?;
-        set_root_propagation(&root, propagation, recursive)?;
+        set_root_propagation(&root, propagation, recursive && all)?;
     }
     Ok(Root::new(root))
 }

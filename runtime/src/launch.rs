@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use oci_spec::runtime::{LinuxIdMapping, Process, Spec};
 use podwright_cgroups::Cgroup;
 
+use crate::hooks::HookContext;
+
 /// Where the root file system of a container comes from.
 #[derive(Debug, Clone)]
 pub enum RootfsPlan {
@@ -171,6 +173,9 @@ pub struct Launch<'a> {
     pub seccomp: SeccompChoice,
     /// Look-up of groups.
     pub user_lookup: UserLookup,
+    /// What hooks are told. A specification with hooks needs it; poststop hooks are run by the caller
+    /// ([`StoppedHooks`](crate::StoppedHooks)).
+    pub hooks: Option<HookContext<'a>>,
 }
 
 impl Launch<'_> {

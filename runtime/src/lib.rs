@@ -11,6 +11,7 @@ mod execute;
 mod filters;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod hooks;
 mod idmap;
 mod init;
 mod kernel;
@@ -37,6 +38,7 @@ mod user;
 mod users;
 
 pub use error::{Error, Failure, FailureKind};
+pub use hooks::{HookContext, StoppedHooks};
 pub use idmap::can_map_ids;
 pub use launch::{
     CgroupEntry, ExecLaunch, IdMappings, Launch, MappedRoot, Namespace, Namespaces, PodNamespaces, PodPlan, PodUser,

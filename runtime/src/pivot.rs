@@ -1,7 +1,9 @@
 //! The root of a process's own mount namespace: changed to a detached mount, with all others let go of.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
+use podwright_sys::Errno;
 use rustix::fs::{CWD, Mode};
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount};
 use rustix::process::{chdir, fchdir, pivot_root};
@@ -16,8 +18,24 @@ pub(crate) fn make_private() -> Result<(), Failure> {
 
 /// Makes a detached mount the root and lets go of all others.
 pub(crate) fn enter(mount: &OwnedFd) -> Result<(), Failure> {
+    move_mount(mount, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .step("attach", || "the root file system")?;
+    change_to(mount)
+}
+
+/// Attaches a detached mount to a path of the host, in this mount namespace alone, for hooks to look at.
+pub(crate) fn show(mount: &OwnedFd, path: &Path) -> Result<(), Failure> {
+    match rustix::fs::mkdir(path, Mode::from_raw_mode(0o700)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(Failure::errno("make the directory", path.display(), errno)),
+    }
+    move_mount(mount, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .step("attach the root file system to", || path.display())
+}
+
+/// Makes an attached mount the root and lets go of all others.
+pub(crate) fn change_to(mount: impl AsFd) -> Result<(), Failure> {
     let what = || "the root file system";
-    move_mount(mount, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).step("attach", what)?;
     fchdir(mount).step("change to", what)?;
     pivot_root(".", ".").step("pivot to", what)?;
     // The old root lies upon the new one now.

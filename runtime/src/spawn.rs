@@ -13,6 +13,7 @@ use rustix::process::{
 use rustix::thread::ThreadNameSpaceType;
 
 use crate::error::{Error, Failure};
+use crate::hooks::{InitHooks, Plan, start_runner};
 use crate::launch::{CgroupEntry, ExecLaunch, Launch, Namespace};
 use crate::starting::Starting;
 use crate::{child, execute, filters, init};
@@ -40,7 +41,12 @@ pub fn spawn(launch: Launch<'_>) -> Result<Starting, Error> {
         Namespace::New => PidNamespace::New,
         Namespace::Join(fd) => PidNamespace::Join(fd),
     };
-    start(&pid, launch.cgroup, |socket| init::run(launch, process, socket))
+    let hooks = Plan::of(&launch)?;
+    let sockets = Sockets::new()?;
+    let line = start_runner(hooks.as_ref(), &sockets.theirs)?;
+    start_on(sockets, &pid, launch.cgroup, |socket| {
+        init::run(launch, process, &InitHooks { plan: hooks, line }, socket)
+    })
 }
 
 /// Starts a process in a running container. See [`spawn`].
@@ -62,11 +68,6 @@ fn check<'a>(launch: &Launch<'a>) -> Result<&'a Process, Error> {
     }
     if matches!(namespaces.cgroup, Namespace::Join(_)) {
         return Err(Error::Invalid("a cgroup namespace can not be joined; use Host or New".to_owned()));
-    }
-    if launch.spec.hooks().is_some() {
-        return Err(Error::Invalid(
-            "hooks of the OCI specification are not run; use an OCI runtime handler".to_owned(),
-        ));
     }
     let process = launch.spec.process().as_ref();
     let process = process.ok_or_else(|| Error::Invalid("the OCI specification has no process".to_owned()))?;
@@ -99,8 +100,17 @@ pub(crate) fn start(
     cgroup: CgroupEntry<'_>,
     part: impl FnOnce(&OwnedFd) -> Result<(), Failure>,
 ) -> Result<Starting, Error> {
+    start_on(Sockets::new()?, pid, cgroup, part)
+}
+
+fn start_on(
+    sockets: Sockets,
+    pid: &PidNamespace<'_>,
+    cgroup: CgroupEntry<'_>,
+    part: impl FnOnce(&OwnedFd) -> Result<(), Failure>,
+) -> Result<Starting, Error> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(Error::system("protect", "the shim from tracing"))?;
-    let (ours, theirs) = socket_pair().map_err(Error::system("make", "a pair of sockets"))?;
+    let Sockets { ours, theirs } = sockets;
     let target = match cgroup {
         CgroupEntry::Join(cgroup) => cgroup.clone_target().map_err(|error| Error::Invalid(error.to_string()))?,
         CgroupEntry::Inherit | CgroupEntry::Deferred => None,
@@ -114,6 +124,19 @@ pub(crate) fn start(
     };
     drop(theirs);
     Ok(Starting::new(process, ours))
+}
+
+/// Over which a child tells its parent how far it is.
+struct Sockets {
+    ours: OwnedFd,
+    theirs: OwnedFd,
+}
+
+impl Sockets {
+    fn new() -> Result<Self, Error> {
+        let (ours, theirs) = socket_pair().map_err(Error::system("make", "a pair of sockets"))?;
+        Ok(Self { ours, theirs })
+    }
 }
 
 /// Both above the standard streams, which the child replaces; ours does not block.

@@ -10,6 +10,8 @@ mod bench;
 mod fixture;
 #[path = "containers/harness.rs"]
 mod harness;
+#[path = "containers/hooks.rs"]
+mod hooks;
 #[path = "containers/hostile.rs"]
 mod hostile;
 #[path = "containers/mounts.rs"]
@@ -22,6 +24,7 @@ mod security;
 mod users;
 
 fn main() -> std::process::ExitCode {
-    let groups = [basics::TESTS, mounts::TESTS, security::TESTS, pods::TESTS, hostile::TESTS, users::TESTS];
+    let groups =
+        [basics::TESTS, mounts::TESTS, security::TESTS, pods::TESTS, hostile::TESTS, users::TESTS, hooks::TESTS];
     harness::main(&groups.concat(), bench::TESTS)
 }

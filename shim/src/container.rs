@@ -11,6 +11,7 @@
 
 mod ending;
 mod namespaces;
+mod poststop;
 mod requests;
 
 use std::collections::BTreeMap;
@@ -21,7 +22,8 @@ use std::time::{Duration, Instant};
 use oci_spec::runtime::{LinuxResources, Spec};
 use podwright_cgroups::{Cgroup, Hierarchy, systemd_path};
 use podwright_runtime::{
-    CgroupEntry, Launch, Progress, RootfsMethod, RootfsPlan, SeccompChoice, Starting, Stdio, User, UserLookup,
+    CgroupEntry, HookContext, Launch, Progress, RootfsMethod, RootfsPlan, SeccompChoice, Starting, Stdio, StoppedHooks,
+    User, UserLookup,
 };
 use podwright_shim_api::{
     CgroupPlacement, ContainerReport, Failure, FailureKind, NamespacePlan, Placing, ProcessEnd, Reply, StartContainer,
@@ -30,6 +32,7 @@ use podwright_shim_api::{
 use podwright_types::ContainerId;
 
 use self::ending::{Exiting, Failing};
+use self::poststop::Poststop;
 use crate::child::{Ended, now_nanos};
 use crate::convert;
 use crate::documents::SpecDocument;
@@ -67,6 +70,8 @@ pub(crate) struct Container {
     placeholders: streams::Stdio,
     /// Its first process.
     pub(crate) init: Option<OwnedFd>,
+    /// Programs that run when nothing of it lives.
+    poststop: Poststop,
     /// Who waits for the start.
     waiters: Vec<Asker>,
 }
@@ -97,6 +102,7 @@ pub(crate) struct Prepared {
     seccomp: SeccompChoice,
     user_lookup: UserLookup,
     stdio: streams::Stdio,
+    bundle: Option<PathBuf>,
 }
 
 /// A first process on its way.
@@ -193,6 +199,7 @@ impl Server {
         let log = request.log_path.take().map(|path| convert::absolute(path, "open the log")).transpose()?;
         let rootfs = convert::rootfs(&mut request)?;
         let seccomp = convert::seccomp(request.seccomp.take(), &id)?;
+        let bundle = request.bundle.take().map(|path| convert::absolute(path, "use the bundle")).transpose()?;
         let wanted = Wanted { stdin: request.stdin, stdin_once: request.stdin_once, log, client: None };
         let (writer, stdio) =
             streams::start(wanted).map_err(|error| Failure::of("make the streams of", &id, &error.into()))?;
@@ -215,6 +222,7 @@ impl Server {
             seccomp,
             user_lookup: convert::user_lookup(request.groups_policy),
             stdio,
+            bundle,
         };
         self.timers.set(Timer::Container(serial), OPEN_LOG_LIMIT);
         Ok(Container {
@@ -228,6 +236,7 @@ impl Server {
             terminal: None,
             placeholders: [None, None, None],
             init: None,
+            poststop: Poststop::Nothing,
             waiters: vec![asker],
         })
     }
@@ -318,6 +327,8 @@ impl Server {
             self.pod.shm_for_container().map_err(|error| Failure::of("share /dev/shm with", &container.id, &error))?;
         let given_mounts: BTreeMap<PathBuf, _> =
             shm.iter().map(|(path, mount)| (path.clone(), mount.as_fd())).collect();
+        let id = container.id.clone();
+        let hooks = prepared.bundle.as_deref().map(|bundle| HookContext { container: &id, bundle });
         let launch = Launch {
             spec: &prepared.spec,
             rootfs: &prepared.rootfs,
@@ -328,9 +339,12 @@ impl Server {
             given_mounts,
             seccomp: prepared.seccomp.clone(),
             user_lookup: prepared.user_lookup,
+            hooks,
         };
-        podwright_runtime::spawn(launch)
-            .map_err(|error| convert::error_failure(FailureKind::Setup, "start", &container.id, &error))
+        let starting = podwright_runtime::spawn(launch)
+            .map_err(|error| convert::error_failure(FailureKind::Setup, "start", &container.id, &error))?;
+        container.poststop = hooks.and_then(|hooks| StoppedHooks::of(&prepared.spec, hooks)).into();
+        Ok(starting)
     }
 
     /// The child said something.
@@ -386,6 +400,9 @@ impl Server {
 
     /// A first process ended; true if it was one.
     pub(crate) fn container_process_ended(&mut self, ended: Ended) -> bool {
+        if self.poststop_ended(ended) {
+            return true;
+        }
         let pid = ended.pid.as_raw_pid();
         let is_it = |container: &&mut Container| match &container.phase {
             Phase::Running(started) => started.pid == pid,

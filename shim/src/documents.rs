@@ -3,6 +3,7 @@
 //! oci-spec can read them itself, but then everything that it can read is in every shim: the parts for other systems, and a
 //! library of regular expressions for the one field `execCPUAffinity`. That is a fifth of the program.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
@@ -21,7 +22,11 @@ pub(crate) struct SpecDocument(pub(crate) Spec);
 pub(crate) struct ProcessDocument(pub(crate) Process);
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct SpecFields {
+    /// Only told to hooks.
+    oci_version: Option<String>,
+    annotations: Option<HashMap<String, String>>,
     root: Option<Root>,
     mounts: Option<Vec<Mount>>,
     process: Option<ProcessDocument>,
@@ -41,8 +46,11 @@ impl<'de> Deserialize<'de> for SpecDocument {
             .set_hostname(read.hostname)
             .set_domainname(read.domainname)
             .set_hooks(read.hooks)
-            .set_annotations(None)
+            .set_annotations(read.annotations)
             .set_linux(read.linux);
+        if let Some(version) = read.oci_version {
+            spec.set_version(version);
+        }
         Ok(Self(spec))
     }
 }

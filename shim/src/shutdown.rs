@@ -131,6 +131,9 @@ impl Server {
 /// Removes an ended container's cgroup; tells why that can not be yet.
 fn removed(container: &Container) -> Result<(), String> {
     match &container.phase {
+        Phase::Exited(..) if container.poststop_runs() => {
+            return Err(waits_for(container, "its poststop hooks still run"));
+        }
         Phase::Exited(..) => (),
         Phase::OpeningLog(..) | Phase::Starting(_) | Phase::Failed(_) => {
             return Err(waits_for(container, "its start is not undone"));

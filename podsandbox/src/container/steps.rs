@@ -229,6 +229,7 @@ fn request(container: &Container) -> Result<StartContainer, EngineError> {
         namespaces: spec::namespace_plan(&container.sandbox.config, &container.config),
         seccomp: spec::seccomp(security),
         groups_policy: security.groups_policy,
+        bundle: container.dir(),
     })
 }
 

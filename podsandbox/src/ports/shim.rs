@@ -140,10 +140,12 @@ pub struct StartContainer {
     pub cgroup: CgroupPlacement,
     /// Namespaces to join and to make.
     pub namespaces: NamespacePlan,
-    /// System call filter; `linux.seccomp` of the specification is always empty.
+    /// System call filter; one in `linux.seccomp` of the specification goes before it.
     pub seccomp: Seccomp,
     /// Whether groups of the image's group file are added to `process.user.additionalGids`.
     pub groups_policy: GroupsPolicy,
+    /// Directory with the specification, of which hooks are told.
+    pub bundle: PathBuf,
 }
 
 /// Why a program did not begin to run, as far as exit codes tell it apart.

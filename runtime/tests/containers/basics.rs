@@ -203,6 +203,7 @@ fn waits_to_be_released() {
         given_mounts: std::collections::BTreeMap::new(),
         seccomp: SeccompChoice::FromSpec,
         user_lookup: UserLookup::default(),
+        hooks: None,
     })
     .unwrap();
     use rustix::event::{PollFd, PollFlags, poll};
@@ -233,6 +234,7 @@ fn a_dead_child_is_told() {
         given_mounts: std::collections::BTreeMap::new(),
         seccomp: SeccompChoice::FromSpec,
         user_lookup: UserLookup::default(),
+        hooks: None,
     })
     .unwrap();
     rustix::process::pidfd_send_signal(starting.pidfd(), rustix::process::Signal::KILL).unwrap();

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Process, Spec};
 use podwright_cgroups::{Cgroup, Hierarchy};
 use podwright_runtime::{
-    CgroupEntry, ExecLaunch, Failure, Launch, MappedRoot, Namespace, Namespaces, Progress, RootfsMethod, RootfsPlan,
-    SeccompChoice, Starting, Stdio, User, UserLookup, exec, spawn,
+    CgroupEntry, ExecLaunch, Failure, HookContext, Launch, MappedRoot, Namespace, Namespaces, Progress, RootfsMethod,
+    RootfsPlan, SeccompChoice, Starting, Stdio, User, UserLookup, exec, spawn,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
@@ -154,6 +154,7 @@ impl Fixture {
             given_mounts: BTreeMap::new(),
             seccomp: self.seccomp.clone(),
             user_lookup: UserLookup { merge_groups: self.merge_groups },
+            hooks: Some(HookContext { container: "box", bundle: self.top.path() }),
         })
         .unwrap()
     }

@@ -184,6 +184,7 @@ impl Server {
         let started = std::mem::take(&mut exiting.started);
         container.phase = Phase::Exited(started, end.clone());
         container.terminal = None;
+        container.poststop_has_run();
         let event = Reply::ContainerEnd(ContainerEnd { container: container.id.clone(), end: Some(end) });
         self.tell_all(&event);
         self.settle_shutdown();
@@ -214,7 +215,7 @@ impl Server {
     fn settle_failed(&mut self, serial: u32) {
         let Some(at) = self.containers.iter().position(|container| container.serial == serial) else { return };
         let mut container = self.containers.swap_remove(at);
-        let undone = undo(&container);
+        let undone = undo(&container) && container.poststop_has_run();
         let Phase::Failed(failing) = &mut container.phase else { return self.containers.push(container) };
         let late = failing.answer_by.is_some_and(|at| at <= Instant::now());
         let answer = if undone || late { failing.failure.take() } else { None };

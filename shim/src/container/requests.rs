@@ -82,6 +82,10 @@ impl Server {
         };
         let Some(container) = self.containers.get(at) else { return Ok(Outcome::done()) };
         match &container.phase {
+            Phase::Exited(..) if container.poststop_runs() => {
+                let text = "its poststop hooks still run; try again in a moment";
+                return Err(Failure::new(FailureKind::Busy, step, &container.id, text));
+            }
             Phase::Exited(..) => (),
             Phase::Failed(_) => {
                 let text = "what its start left is still being removed; try again in a moment";

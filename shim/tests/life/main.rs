@@ -14,6 +14,7 @@ mod attach;
 mod containers;
 mod execs;
 mod faults;
+mod hooks;
 mod logs;
 mod memory;
 mod terminals;

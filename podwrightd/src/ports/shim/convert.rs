@@ -54,6 +54,7 @@ pub(super) fn start_container(request: &StartContainer) -> api::StartContainer {
         }
         .into(),
         seccomp: Some(seccomp(&request.seccomp)),
+        bundle: Some(path_bytes(&request.bundle)),
     }
 }
 

@@ -306,6 +306,9 @@ pub struct StartContainer {
     /// System call filter; absent is an error, so that no filter is ever lost on the way.
     #[prost(oneof = "Seccomp", tags = "10, 11, 12")]
     pub seccomp: Option<Seccomp>,
+    /// Directory with the specification, which hooks are told of; absent where there are no hooks.
+    #[prost(bytes = "vec", optional, tag = "13")]
+    pub bundle: Option<Vec<u8>>,
 }
 
 /// Size of a terminal in characters.

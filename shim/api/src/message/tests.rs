@@ -55,6 +55,8 @@ fn calls() -> Vec<Call> {
             }),
             groups_policy: GroupsPolicy::Strict.into(),
             seccomp: Some(Seccomp::Localhost(b"/p".into())),
+            // Younger than the samples.
+            bundle: None,
         }),
         Call::Exec(Exec {
             container: "c".into(),

@@ -47,22 +47,26 @@ pub(crate) fn read_if_there(path: &Path) -> Result<Option<String>, Error> {
     }
 }
 
+/// How often a directory is made that somebody removes at the same moment: another daemon that ends removes what is empty.
+const MAKE_TRIES: usize = 16;
+
 /// Makes a directory and those above it; one that is there is success. `made` gets those that were not.
 pub(crate) fn make_directory(path: &Path, made: &mut Vec<PathBuf>) -> Result<(), Error> {
-    let failed = |cause| Error::file("make the directory", path, cause);
-    let mut result = fs::create_dir(path);
-    if let (Err(cause), Some(parent)) = (&result, path.parent())
-        && cause.kind() == ErrorKind::NotFound
-    {
-        make_directory(parent, made)?;
+    let mut result = Ok(());
+    for _ in 0..MAKE_TRIES {
         result = fs::create_dir(path);
+        match (&result, path.parent()) {
+            (Ok(()), _) => {
+                made.push(path.to_owned());
+                return Ok(());
+            }
+            (Err(cause), _) if cause.kind() == ErrorKind::AlreadyExists && path.is_dir() => return Ok(()),
+            (Err(cause), Some(parent)) if cause.kind() == ErrorKind::NotFound => make_directory(parent, made)?,
+            (Err(cause), _) if cause.kind() == ErrorKind::AlreadyExists => (),
+            (Err(_), _) => break,
+        }
     }
-    match result {
-        Ok(()) => made.push(path.to_owned()),
-        Err(cause) if cause.kind() == ErrorKind::AlreadyExists && path.is_dir() => {}
-        Err(cause) => return Err(failed(cause)),
-    }
-    Ok(())
+    result.map_err(|cause| Error::file("make the directory", path, cause))
 }
 
 /// The pids in `cgroup.procs`; an absent cgroup has none.

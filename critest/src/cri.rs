@@ -320,7 +320,7 @@ impl Cri {
     /// # Errors
     /// It did not come in time.
     pub async fn wait_for_log(&self, pod: &Pod, container: &str, text: &str) -> Result<LogLine> {
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + Duration::from_secs(90);
         loop {
             let found = read_log(&self.log_path(pod, container))?
                 .into_iter()

@@ -9,8 +9,8 @@ use podwright_testutil::{Census, Daemon, DaemonBuilder, Registry, TestHost, base
 use crate::config::{Pod, host_port, shell};
 use crate::cri::Cri;
 
-/// Time for what ends by itself, and for second tries of what failed.
-const SETTLED_WITHIN: Duration = Duration::from_secs(15);
+/// Time for what ends by itself, and for second tries of what failed, between which a minute may pass.
+const SETTLED_WITHIN: Duration = Duration::from_secs(90);
 /// Pause between two counts.
 const SETTLING: Duration = Duration::from_millis(100);
 

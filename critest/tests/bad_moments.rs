@@ -180,7 +180,7 @@ fn root_callers_that_contradict_each_other() {
                 }
                 anyhow::Ok(())
             };
-            tokio::time::timeout(Duration::from_secs(30), all).await.context("somebody waits for ever")??;
+            tokio::time::timeout(Duration::from_secs(120), all).await.context("somebody waits for ever")??;
         }
         ensure!(world.pods().await?.is_empty(), "no pod is listed");
         Ok(())

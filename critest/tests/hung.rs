@@ -138,7 +138,7 @@ esac
 
 #[test]
 fn root_a_plugin_that_never_returns() {
-    let builder = Daemon::builder().bridge_chain("1.0.0").config("[network.cni]\ntimeout_seconds = 15\n");
+    let builder = Daemon::builder().bridge_chain("1.0.0").config("[network.cni]\ntimeout_seconds = 45\n");
     with_world_of(WorldBuilder::daemon(builder), async |world| {
         let image = world.image.clone();
         let (conflist, plugin) = (world.daemon.path("net.d/10-testnet.conflist"), world.daemon.path("plugins/slow"));

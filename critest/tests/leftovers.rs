@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use podwright_critest::{Cri, World, host_port, shell, with_world};
 use podwright_testutil::{TestHost, program};
 use rustix::fs::{XattrFlags, setxattr};
@@ -55,9 +55,24 @@ fn shim(host: &TestHost, state: &Path, id: &str) -> Result<Child> {
     let mut command = host.command("sh");
     command.args(["-c", script]).arg(program("podwright-shim")?).arg(id).arg(state.join("shims"));
     let child = command.stdin(Stdio::from(std::os::fd::OwnedFd::from(listener))).spawn().context("starting a shim")?;
-    // The command becomes sh, and that the shim.
-    wait(|| Ok(fs::read_to_string(format!("/proc/{}/comm", child.id()))?.trim() == "podwright-shim"))?;
+    // The command becomes sh, and that the shim: first its name, and a moment later its arguments.
+    let read = |name: &str| fs::read_to_string(format!("/proc/{}/{name}", child.id()));
+    wait(|| Ok(read("comm")?.trim() == "podwright-shim" && read("cmdline")?.contains(id)))?;
     Ok(child)
+}
+
+/// Init of the test's process tree reaps it only when it is waited for.
+fn reap(mut child: Child) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
+    while child.try_wait()?.is_none() {
+        if Instant::now() > end {
+            child.kill()?;
+            child.wait()?;
+            bail!("process {} was not killed", child.id());
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    Ok(())
 }
 
 fn wait(holds: impl Fn() -> Result<bool>) -> Result<()> {
@@ -119,7 +134,7 @@ fn root_each_kind_of_leak_is_named_and_removed_and_live_pods_keep_theirs() {
         let element = "{ tcp . 38112 : 10.255.255.1 . 80 }";
         host.run(&["nft", "add", "element", "inet", &table, "ports4", element])?;
         leaks.push(("nftables", table.clone()));
-        let mut leaked_shim = shim(host, &state, &nobody)?;
+        let leaked_shim = shim(host, &state, &nobody)?;
         leaks.push(("process", leaked_shim.id().to_string()));
         leaks.push(("socket", state.join(format!("shims/{nobody}.sock")).display().to_string()));
         let cgroup = marked_cgroup(&nobody, &own)?;
@@ -146,8 +161,7 @@ fn root_each_kind_of_leak_is_named_and_removed_and_live_pods_keep_theirs() {
             );
         }
         let repaired = said(world, &["check", "--repair"])?;
-        // Init of the test's process tree reaps it only when it is waited for.
-        leaked_shim.wait()?;
+        reap(leaked_shim)?;
         for (kind, name) in &leaks {
             let is_it = |line: &&str| line.contains(&format!("leftover: {kind} ")) && line.contains(name.as_str());
             ensure!(
@@ -182,14 +196,33 @@ struct Second {
 impl Second {
     async fn start(host: &TestHost, image_hosts: &Path) -> Result<(Self, Cri)> {
         let dir = host.dir().join("second");
+        let own = [dir.join("root"), dir.join("state")];
+        Self::launch(host, image_hosts, host.command(program("podwrightd")?), &own).await
+    }
+
+    /// In a mount namespace of its own, as in a container, where it has the directories that the first has here.
+    async fn start_in_mount_namespace(world: &World) -> Result<(Self, Cri)> {
+        let own = [world.daemon.path("root"), world.daemon.path("state")];
+        let script = r#"set -e; mount -t tmpfs none "$0"; mount -t tmpfs none "$1"; shift; exec "$@""#;
+        let mut command = world.daemon.host().command("unshare");
+        command.args(["-m", "sh", "-c", script]).args(&own).arg(program("podwrightd")?);
+        Self::launch(world.daemon.host(), &world.daemon.path("certs.d"), command, &own).await
+    }
+
+    async fn launch(
+        host: &TestHost,
+        image_hosts: &Path,
+        mut command: Command,
+        [root, state]: &[PathBuf; 2],
+    ) -> Result<(Self, Cri)> {
+        let dir = host.dir().join("second");
         fs::create_dir_all(&dir)?;
         let config = dir.join("config.toml");
         let text = "[network]\nmode = \"embedded\"\n[cgroup]\ndriver = \"cgroupfs\"\n[images]\nhosts_dir = ";
         fs::write(&config, format!("{text}\"{}\"\n", image_hosts.display()))?;
         let log = fs::File::create(dir.join("log"))?;
         let listen = format!("unix://{}", dir.join("podwright.sock").display());
-        let mut command = host.command(program("podwrightd")?);
-        command.arg("--config").arg(&config).arg("--root").arg(dir.join("root")).arg("--state").arg(dir.join("state"));
+        command.arg("--config").arg(&config).arg("--root").arg(root).arg("--state").arg(state);
         command.arg("--listen").arg(&listen).arg("--shim").arg(program("podwright-shim")?);
         let process = command.stdout(log.try_clone()?).stderr(log).spawn().context("starting a second daemon")?;
         let second = Self { process, dir };
@@ -215,6 +248,25 @@ impl Drop for Second {
     }
 }
 
+/// A path says nothing of what it is elsewhere.
+#[test]
+fn root_check_repairs_nothing_of_a_daemon_with_the_same_directories_elsewhere() {
+    with_world(async |world| {
+        let (second, mut calls) = Second::start_in_mount_namespace(world).await?;
+        let image = world.image.clone();
+        calls.pull(&image).await?;
+        let pod = calls.run_pod_named("second").await?;
+        let id = calls.run(&pod, &shell("main", &image, "sleep 1000")).await?;
+
+        let repaired = said(world, &["check", "--repair"])?;
+        ensure!(!repaired.contains(&pod.id) && !repaired.contains(&id), "{repaired}");
+        ensure!(calls.sh(&id, "echo well").await? == "well", "the second's pod");
+        calls.remove_pod(&pod.id).await?;
+        drop(second);
+        Ok(())
+    });
+}
+
 #[test]
 fn root_check_repairs_nothing_of_another_daemon() {
     with_world(async |world| {
@@ -232,10 +284,10 @@ fn root_check_repairs_nothing_of_another_daemon() {
         let own = mark(&world.daemon.path("root"))?;
         let cgroup = marked_cgroup(&nobody, &own)?;
         pin(host, &nobody, &own)?;
-        let mut leaked_shim = shim(host, &world.daemon.path("state"), &nobody)?;
+        let leaked_shim = shim(host, &world.daemon.path("state"), &nobody)?;
 
         let repaired = said(world, &["check", "--repair"])?;
-        leaked_shim.wait()?;
+        reap(leaked_shim)?;
         for kind in ["process", "netns", "cgroup"] {
             let is_it = |line: &&str| line.contains(&format!("leftover: {kind} ")) && line.contains("was removed");
             ensure!(repaired.lines().any(|line| is_it(&line)), "{kind}: {repaired}");

@@ -11,7 +11,7 @@ use podwright_testutil::{Daemon, Outside, TestHost, in_network_of};
 
 /// In the background httpd goes only after it listens.
 const SERVE: &str = "mkdir -p /www; echo served > /www/index.html; httpd -p 80 -h /www && echo up; exec sleep 1000";
-const LIMIT: Duration = Duration::from_secs(5);
+const LIMIT: Duration = Duration::from_secs(30);
 
 #[test]
 fn root_embedded_pods_are_reachable() {

@@ -41,7 +41,7 @@ use crate::unpack::is_opaque;
 
 const OCI_LAYOUT: &str = "{\"imageLayoutVersion\":\"1.0.0\"}";
 /// Largest small file that is read whole: manifests, configurations, the index.
-const MAX_WHOLE_BYTES: u64 = 64 << 20;
+pub(crate) const MAX_WHOLE_BYTES: u64 = 64 << 20;
 
 /// Where everything is.
 #[derive(Debug)]

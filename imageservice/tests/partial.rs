@@ -54,7 +54,7 @@ fn kept(test: &TestStore) -> Vec<u64> {
 }
 
 async fn until(test: &TestStore, wanted: impl Fn(&[u64]) -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(60);
     while !wanted(&kept(test)) {
         assert!(Instant::now() < end, "kept: {:?}", test.listing());
         tokio::time::sleep(Duration::from_millis(5)).await;

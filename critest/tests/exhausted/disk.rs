@@ -48,7 +48,7 @@ fn pod_name(pod: &Pod) -> &str {
 
 async fn wait_for_lines(log: &std::path::Path) -> Result<()> {
     let lines = || read_growing_log(log).map_or(0, |lines| lines.len());
-    let (before, end) = (lines(), std::time::Instant::now() + std::time::Duration::from_secs(20));
+    let (before, end) = (lines(), std::time::Instant::now() + std::time::Duration::from_secs(60));
     while lines() <= before {
         ensure!(std::time::Instant::now() < end, "nothing is added to {}", log.display());
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -213,7 +213,11 @@ fn root_what_is_removed_from_a_read_only_disk_is_deleted_when_it_can_be_written_
 
 /// What pods have below the root directory, all but images.
 fn make_read_only(world: &World, read_only: bool) -> Result<()> {
-    let how = if read_only { "mount --bind $name $name; mount -o remount,bind,ro $name" } else { "umount $name" };
+    let how = if read_only {
+        "mount --bind $name $name; mount -o remount,bind,ro $name"
+    } else {
+        "i=0; until umount $name; do i=$((i + 1)); [ $i -lt 600 ]; sleep 0.1; done"
+    };
     let script = format!("set -e; cd $0; for name in sandboxes containers networks; do {how}; done");
     world.daemon.host().run(&["sh", "-c", &script, &world.daemon.path("root").display().to_string()]).map(drop)
 }

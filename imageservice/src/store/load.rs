@@ -1,8 +1,9 @@
 //! From the disk into memory: what a new process finds.
 //!
-//! Only damage takes an image off the list: parts that are absent, have another digest or size, or say nothing that can be understood. What
-//! can not be read for another reason (no descriptors, an error of the disk) may be whole, so it ends the opening and changes
-//! nothing. A layer that can not be unpacked again now (the disk is full) leaves its image listed, without the layer.
+//! Only damage takes an image off the list for good: parts that are absent, have another digest or size, or say nothing that can be
+//! understood. What can not be read for want of descriptors or memory may be whole, so it ends the opening and changes nothing. One image
+//! with an error of the disk is left out until it was pulled again; nothing is removed then, and the others are served. A layer
+//! that can not be unpacked again now (the disk is full) leaves its image listed, without the layer.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,7 +11,7 @@ use podwright_types::Digest;
 
 use super::catalog::{Catalog, Image, Listing};
 use crate::config::ImageConfig;
-use crate::content::{Content, IndexEntry, LayerSize, read_index, remove_tree, write_index};
+use crate::content::{Content, IndexEntry, LayerSize, MAX_WHOLE_BYTES, read_index, remove_tree, write_index};
 use crate::error::{ErrorKind, ImageError, Result};
 use crate::layer::{self, LayerJob, Origin};
 use crate::manifest::{self, ConfigFile, Descriptor, Manifest};
@@ -31,19 +32,31 @@ pub(super) struct Lost {
     pub(super) by_digest: String,
     /// Its other names.
     pub(super) names: Vec<String>,
+    /// It is on the list all the same: only a layer of it is missing.
+    pub(super) is_listed: bool,
 }
 
-/// Whether a failure says that something is wrong with the image, and not with the host.
-fn is_damage(error: &ImageError) -> bool {
+/// What a failure to load an image says.
+enum Says {
+    /// Something is wrong with the image.
+    Damage,
+    /// A part of it can not be read here; it may be whole.
+    Unreadable,
+    /// Something is wrong with the host.
+    Host,
+}
+
+fn says(error: &ImageError) -> Says {
     match error.kind() {
-        ErrorKind::Io | ErrorKind::NoSpace | ErrorKind::LimitExceeded => false,
+        ErrorKind::NoSpace | ErrorKind::LimitExceeded => Says::Host,
+        ErrorKind::Io => Says::Unreadable,
         ErrorKind::NotFound
         | ErrorKind::Unauthorized
         | ErrorKind::RegistryUnavailable
         | ErrorKind::TooManyRequests
         | ErrorKind::Corrupt
         | ErrorKind::Invalid
-        | ErrorKind::Cancelled => true,
+        | ErrorKind::Cancelled => Says::Damage,
     }
 }
 
@@ -55,42 +68,57 @@ pub(super) fn load(content: &Content, config: &ImageConfig) -> Result<Loaded> {
     catalog.blobs.extend(content.blobs_on_disk()?);
     let entries = read_index(&content.images())?;
     let found = entries.len();
+    let mut all_was_read = true;
     for entry in entries {
         let name = entry.name.clone().unwrap_or_else(|| entry.target.digest.to_string());
         match listing(content, &mut catalog, entry.clone(), config, is_suspect) {
             Ok((listing, None)) => catalog.listings.push(listing),
             Ok((listing, Some(error))) => {
                 tracing::warn!(image = name, %error, "a layer of an image can not be unpacked now; it is tried again");
-                lost.push(listing.entry.clone());
+                lost.push((listing.entry.clone(), true));
                 catalog.listings.push(listing);
             }
-            Err(error) if !is_damage(&error) => {
-                let more = format!("image {name} stays listed and nothing was changed; mend that, then start again");
-                return Err(error.and(&more));
-            }
-            Err(error) => {
-                tracing::warn!(image = name, %error, "an image is not whole any more; it is pulled again");
-                lost.push(entry);
-            }
+            Err(error) => match says(&error) {
+                Says::Host => {
+                    let more =
+                        format!("image {name} stays listed and nothing was changed; mend that, then start again");
+                    return Err(error.and(&more));
+                }
+                Says::Unreadable => {
+                    tracing::error!(image = name, %error, "an image can not be read; see to the disk. It is pulled again");
+                    all_was_read = false;
+                    lost.push((entry, false));
+                }
+                Says::Damage => {
+                    tracing::warn!(image = name, %error, "an image is not whole any more; it is pulled again");
+                    lost.push((entry, false));
+                }
+            },
         }
     }
-    if found != catalog.listings.len() || !content.images().join("index.json").exists() {
-        let entries: Vec<IndexEntry> = catalog.listings.iter().map(|listing| listing.entry.clone()).collect();
-        write_index(&content.images(), &entries)?;
+    if all_was_read {
+        if found != catalog.listings.len() || !content.images().join("index.json").exists() {
+            let entries: Vec<IndexEntry> = catalog.listings.iter().map(|listing| listing.entry.clone()).collect();
+            write_index(&content.images(), &entries)?;
+        }
+        sweep(content, &mut catalog)?;
+    } else {
+        // A pull takes what is known here for granted. Layers are verified when they are used; the others can be looked at.
+        catalog.blobs.retain(|digest, size| *size > MAX_WHOLE_BYTES || content.read_blob(digest).is_ok());
     }
-    sweep(content, &mut catalog)?;
-    Ok(Loaded { catalog, lost: by_image(lost) })
+    Ok(Loaded { catalog, lost: by_image(&lost) })
 }
 
 /// Those that have a name by digest, each once. Removed ones that containers held have none, and can not be had again.
-fn by_image(entries: Vec<IndexEntry>) -> Vec<Lost> {
+fn by_image(entries: &[(IndexEntry, bool)]) -> Vec<Lost> {
     let named = |entry: &IndexEntry| entry.name.clone().filter(|name| name.contains('@'));
-    let firsts = entries.iter().filter_map(|entry| Some((named(entry)?, &entry.target.digest)));
+    let firsts =
+        entries.iter().filter_map(|(entry, is_listed)| Some((named(entry)?, &entry.target.digest, *is_listed)));
     firsts
-        .map(|(by_digest, target)| {
-            let same = entries.iter().filter(|other| other.target.digest == *target);
+        .map(|(by_digest, target, is_listed)| {
+            let same = entries.iter().map(|(other, _)| other).filter(|other| other.target.digest == *target);
             let names = same.filter_map(|other| other.name.clone()).filter(|name| !name.contains('@')).collect();
-            Lost { by_digest, names }
+            Lost { by_digest, names, is_listed }
         })
         .collect()
 }
@@ -138,7 +166,7 @@ fn listing(
             Some(size) => size,
             None => match unpack_again(content, blob, diff_id, config, &name) {
                 Ok(size) => size,
-                Err(error) if !is_damage(&error) => {
+                Err(error) if !matches!(says(&error), Says::Damage) => {
                     missing = Some(error);
                     continue;
                 }
@@ -150,7 +178,7 @@ fn listing(
     catalog.layers.extend(layers);
     if missing.is_none() {
         missing = match describe(content, config_file.diff_ids()) {
-            Err(error) if !is_damage(&error) => Some(error),
+            Err(error) if !matches!(says(&error), Says::Damage) => Some(error),
             described => described.map(|()| None)?,
         };
     }

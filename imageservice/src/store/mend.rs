@@ -8,40 +8,49 @@ use std::time::Duration;
 use super::Inner;
 use super::load::Lost;
 
-/// Tries to pull an image again; after a restart of the node the network may come up late.
-const TRIES: u32 = 6;
-/// The first pause between tries; it doubles.
+/// The pause after the first round of tries; it doubles.
 const PAUSE: Duration = Duration::from_secs(5);
+/// The longest pause. It never ends: a full disk is freed, and a registry comes back, when they do.
+const MOST_PAUSE: Duration = Duration::from_mins(10);
 
 impl Inner {
-    /// Begins; nobody waits for it. It ends with the store.
-    pub(super) fn mend_later(self: &Arc<Self>, lost: Vec<Lost>) {
-        if lost.is_empty() {
-            return;
-        }
+    /// Begins; nobody waits for it. It ends with the store, and for an image that was removed or pulled meanwhile.
+    pub(super) fn mend_later(self: &Arc<Self>, mut lost: Vec<Lost>) {
         let inner = Arc::downgrade(self);
         tokio::spawn(async move {
-            for image in lost {
-                let mut pause = PAUSE;
-                for at in 1..=TRIES {
+            let mut pause = PAUSE;
+            loop {
+                let mut left = Vec::new();
+                for image in lost {
                     let Some(inner) = inner.upgrade() else { return };
+                    if inner.is_out_of_date(&image) {
+                        continue;
+                    }
                     match inner.mend(&image).await {
                         Ok(()) => {
                             tracing::info!(image = image.by_digest, "an image that was not whole was pulled again");
-                            break;
                         }
-                        Err(error) if at == TRIES => {
-                            tracing::warn!(image = image.by_digest, %error, "an image that was not whole stays away; pull it again");
-                        }
-                        Err(_) => {
-                            drop(inner);
-                            tokio::time::sleep(pause).await;
-                            pause *= 2;
+                        Err(error) => {
+                            tracing::warn!(image = image.by_digest, %error, "an image that is not whole could not be pulled again yet");
+                            left.push(image);
                         }
                     }
                 }
+                lost = left;
+                if lost.is_empty() {
+                    return;
+                }
+                tokio::time::sleep(pause).await;
+                pause = MOST_PAUSE.min(pause * 2);
             }
         });
+    }
+
+    /// One that was listed was removed, one that was not was pulled by somebody.
+    fn is_out_of_date(&self, lost: &Lost) -> bool {
+        let name = Some(&lost.by_digest);
+        let is_listed = self.catalog().listings.iter().any(|listing| listing.entry.name.as_ref() == name);
+        is_listed != lost.is_listed
     }
 
     /// Pulls by digest, and lists the result under the other names that it had, unless they were given to another image meanwhile.

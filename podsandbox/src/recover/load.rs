@@ -143,6 +143,10 @@ fn read_one<T: DeserializeOwned + Serialize>(
             }
             return Ok(Found::Nothing);
         }
+        // It says nothing of the record, whose pod may run.
+        Err(e) if e.raw_os_error().and_then(podwright_sys::exhaustion_remedy).is_some() => {
+            return Err(io::Error::other(format!("record {}: {e}", path.display())));
+        }
         Err(e) => e.to_string(),
     };
     notes.push(quarantine(root, dir, &why));

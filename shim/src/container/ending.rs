@@ -185,7 +185,14 @@ impl Server {
         container.phase = Phase::Exited(started, end.clone());
         container.terminal = None;
         container.poststop_has_run();
-        let event = Reply::ContainerEnd(ContainerEnd { container: container.id.clone(), end: Some(end) });
+        let id = container.id.clone();
+        if oom_killed {
+            // It was counted above, too, and is told: of the others, only what comes after it.
+            for other in &mut self.containers {
+                other.kills_above = other.kills_above.and_then(|_| kills_above(&other.cgroup));
+            }
+        }
+        let event = Reply::ContainerEnd(ContainerEnd { container: id, end: Some(end) });
         self.tell_all(&event);
         self.settle_shutdown();
     }

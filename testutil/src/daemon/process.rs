@@ -14,7 +14,7 @@ use crate::host::TestHost;
 use crate::tools;
 
 /// Time for a start; generous, because tests share two cores.
-const READY_WITHIN: Duration = Duration::from_secs(30);
+const READY_WITHIN: Duration = Duration::from_secs(90);
 /// Time for an orderly end.
 const STOPPED_WITHIN_SECONDS: i64 = 30;
 /// How often the wait for readiness looks whether the daemon still lives.

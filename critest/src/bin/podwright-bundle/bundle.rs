@@ -50,6 +50,7 @@ fn limited(bundle: &Path, spec: &Spec, cgroup: &Cgroup) -> Result<u8> {
         given_mounts: BTreeMap::new(),
         seccomp: SeccompChoice::FromSpec,
         user_lookup: UserLookup::default(),
+        hooks: None,
     })?;
     follow(&mut starting)?;
     let status = waitid(WaitId::PidFd(starting.pidfd()), WaitIdOptions::EXITED)?.context("no exit status")?;

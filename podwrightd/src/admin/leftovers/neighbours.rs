@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use podwright_podsandbox::MARK_BYTES;
@@ -58,12 +59,15 @@ impl Neighbours {
     }
 }
 
-/// Whether a shim is one of this daemon's: it has the directory of its socket open. Its clones have it no more, but for a moment: then
-/// they are taken for another's.
+/// Whether a shim is one of this daemon's: it has the directory of its socket open. That has the same name in every mount namespace, so
+/// the directory itself is compared. The shim's clones have it no more, but for a moment: then they are taken for another's.
 pub(super) fn is_of(process: &Path, state: &Path) -> bool {
-    let Ok(own) = fs::canonicalize(state.join("shims")) else { return false };
+    let shims = fs::canonicalize(state.join("shims")).and_then(|path| Ok((fs::metadata(&path)?, path)));
+    let Ok((own, path)) = shims else { return false };
     let descriptors = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
-    descriptors.map(|entry| entry.path()).any(|entry| fs::read_link(entry).is_ok_and(|of| of == own))
+    // Only what has the name is looked at: others may be on a file system that does not answer.
+    let named = descriptors.map(|entry| entry.path()).filter(|entry| fs::read_link(entry).is_ok_and(|of| of == path));
+    named.into_iter().any(|entry| fs::metadata(entry).is_ok_and(|of| (of.dev(), of.ino()) == (own.dev(), own.ino())))
 }
 
 /// The directory of pinned namespaces without what is mounted in it: there are the files that say whose a pin is.

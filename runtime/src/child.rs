@@ -9,8 +9,9 @@ use podwright_sys::{close_all_except, make_all_cloexec_from, reset_signals};
 
 use crate::error::{Failure, Step};
 use crate::filters;
+use crate::gate;
 use crate::hooks::InitHooks;
-use crate::launch::{CgroupEntry, SeccompChoice, UserLookup};
+use crate::launch::{CgroupEntry, Gate, SeccompChoice, UserLookup};
 use crate::lsm::{Labels, Wanted};
 use crate::message::{self, Message};
 use crate::privileges;
@@ -84,6 +85,24 @@ impl Preparation {
     }
 }
 
+/// What the last steps have to heed.
+#[derive(Clone, Copy)]
+pub(crate) struct After<'a> {
+    /// Where to wait.
+    pub(crate) gate: Option<&'a Gate>,
+    /// Descriptors that stay open.
+    pub(crate) inherited: &'a [OwnedFd],
+    /// Hooks of the container.
+    pub(crate) hooks: &'a InitHooks<'a>,
+}
+
+/// Nothing from 3 on stays open in the program but these.
+fn keep(inherited: &[OwnedFd]) -> Result<(), Failure> {
+    make_all_cloexec_from(3).step("close", || "the descriptors of the daemon")?;
+    let open = |fd: &OwnedFd| rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty());
+    inherited.iter().try_for_each(open).step("keep open", || "a descriptor that the program is to have")
+}
+
 /// The last steps.
 pub(crate) struct Finish {
     filter: Option<Rc<Filter>>,
@@ -97,24 +116,33 @@ impl Finish {
         root: Root,
         process: &Process,
         lookup: UserLookup,
-        hooks: &InitHooks<'_>,
+        after: After<'_>,
         socket: &OwnedFd,
     ) -> Result<(), Failure> {
         let found = user::look_up(&root, &request(process, lookup))?;
         message::send(socket, &Message::Resolved(found.user.clone()), &[]).step("tell", || "the user")?;
-        program::change_directory(&root, process.cwd(), false)?;
+        program::change_directory(&root, process.cwd())?;
         drop(root);
         let program = Program::prepare(process, found.home.as_deref())?;
         streams::give_to(found.user.uid)?;
         privileges::set_limits(process.rlimits().as_deref().unwrap_or_default())?;
-        make_all_cloexec_from(3).step("close", || "the descriptors of the daemon")?;
-        message::send(socket, &Message::Executing, &[]).step("tell", || "the start of the program")?;
-        self.labels.write()?;
-        privileges::drop_to(process, &found.user, self.filter.as_deref())?;
-        hooks.starting()?;
-        let failure = program.execute();
-        hooks.failed();
-        Err(failure)
+        keep(after.inherited)?;
+        let last = |socket: &OwnedFd| {
+            message::send(socket, &Message::Executing, &[]).step("tell", || "the start of the program")?;
+            self.labels.write()?;
+            privileges::drop_to(process, &found.user, self.filter.as_deref())?;
+            after.hooks.starting(after.gate.map(|_| socket))?;
+            let failure = program.execute();
+            after.hooks.failed();
+            Err(failure)
+        };
+        match after.gate {
+            None => last(socket),
+            Some(gate) => {
+                program.look()?;
+                gate::pass(gate, socket, last)
+            }
+        }
     }
 }
 

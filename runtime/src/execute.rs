@@ -6,7 +6,7 @@ use podwright_sys::join_process_namespaces;
 use rustix::fs::{Mode, OFlags};
 use rustix::thread::ThreadNameSpaceType;
 
-use crate::child::{self, Preparation};
+use crate::child::{self, After, Preparation};
 use crate::error::{Failure, Step};
 use crate::hooks::InitHooks;
 use crate::launch::{ExecLaunch, Stdio};
@@ -39,5 +39,6 @@ pub(crate) fn run(launch: ExecLaunch<'_>, socket: &OwnedFd) -> Result<(), Failur
         Stdio::Fds(fds) => streams::place(fds, &root)?,
         Stdio::Terminal => drop(streams::make_terminal(&root, process, socket)?),
     }
-    finish.execute(root, process, launch.user_lookup, &InitHooks::NONE, socket)
+    let after = After { gate: None, inherited: &launch.inherited, hooks: &InitHooks::NONE };
+    finish.execute(root, process, launch.user_lookup, after, socket)
 }

@@ -13,7 +13,7 @@ mod command;
 mod runner;
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Hook, Hooks, Spec};
@@ -92,7 +92,7 @@ impl<'a> Plan<'a> {
             return Err(Error::Invalid(text.to_owned()));
         }
         let rootfs = match launch.rootfs {
-            crate::RootfsPlan::Directory(path) => path.clone(),
+            crate::RootfsPlan::Directory(path) | crate::RootfsPlan::Owned(path) => path.clone(),
             crate::RootfsPlan::Layers { .. } => context.bundle.join(ROOTFS),
         };
         Ok(Some(Self { hooks, state: State::new(launch.spec, context), rootfs }))
@@ -161,10 +161,10 @@ impl InitHooks<'_> {
         }
     }
 
-    /// The program is executed next.
-    pub(crate) fn starting(&self) -> Result<(), Failure> {
+    /// The program is executed next. Who let it through its gate waits at `visitor` for the end of the hooks that follow.
+    pub(crate) fn starting(&self, visitor: Option<&OwnedFd>) -> Result<(), Failure> {
         self.plan.as_ref().map_or(Ok(()), Plan::run_at_start)?;
-        self.line.as_ref().map_or(Ok(()), Line::executing)
+        self.line.as_ref().map_or(Ok(()), |line| line.executing(visitor))
     }
 
     /// It was not.

@@ -21,7 +21,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::umask;
 use rustix::thread::UnshareFlags;
 
-use crate::child::{self, Preparation};
+use crate::child::{self, After, Preparation};
 use crate::error::{Failure, Step};
 use crate::hooks::InitHooks;
 use crate::idmap::Mapper;
@@ -127,7 +127,8 @@ pub(crate) fn run(
         let attributes = MountAttributes { set: Change::READONLY.set, ..MountAttributes::default() };
         set_mount_attributes(root.fd(), &attributes).step("make read-only", || "the root file system")?;
     }
-    finish.execute(root, process, launch.user_lookup, hooks, socket)
+    let after = After { gate: launch.gate.as_ref(), inherited: &launch.inherited, hooks };
+    finish.execute(root, process, launch.user_lookup, after, socket)
 }
 
 /// File systems that root of a user namespace can not make, or not as they have to be: a `/sys` that shows the host's network, and

@@ -19,8 +19,10 @@ pub enum RootfsPlan {
         /// Directory with `upper` and `work` (made if missing); `None` for a root that nothing can write to.
         writable: Option<PathBuf>,
     },
-    /// A directory that is there already.
+    /// A directory that is there already. Under a user namespace its files are shown as those of the mapped ids.
     Directory(PathBuf),
+    /// One whose files belong to the ids outside of the user namespace already: somebody else has mapped or changed them.
+    Owned(PathBuf),
 }
 
 /// How a root file system is put together.
@@ -176,7 +178,16 @@ pub struct Launch<'a> {
     /// What hooks are told. A specification with hooks needs it; poststop hooks are run by the caller
     /// ([`StoppedHooks`](crate::StoppedHooks)).
     pub hooks: Option<HookContext<'a>>,
+    /// Where the process waits before it gives up its privileges.
+    pub gate: Option<Gate>,
+    /// Descriptors that the program keeps, with consecutive numbers from 3 on.
+    pub inherited: Vec<OwnedFd>,
 }
+
+/// A listening SOCK_SEQPACKET socket. The process says [`Progress::Ready`](crate::Progress::Ready), accepts one connection and goes on when
+/// it got a message over that; what follows is told there. See [`Starting::at_gate`](crate::Starting::at_gate).
+#[derive(Debug)]
+pub struct Gate(pub OwnedFd);
 
 impl Launch<'_> {
     /// All descriptors that it names.
@@ -188,7 +199,10 @@ impl Launch<'_> {
                 Namespace::Host | Namespace::New => None,
             });
         let user = of.user.map(|user| user.namespace);
-        joined.chain(user).chain(self.given_mounts.values().copied()).chain(self.stdio.descriptors()).collect()
+        let gate = self.gate.iter().map(|gate| gate.0.as_fd());
+        let inherited = self.inherited.iter().map(AsFd::as_fd);
+        let given = self.given_mounts.values().copied();
+        joined.chain(user).chain(given).chain(gate).chain(inherited).chain(self.stdio.descriptors()).collect()
     }
 }
 
@@ -211,12 +225,15 @@ pub struct ExecLaunch<'a> {
     pub seccomp: SeccompChoice,
     /// Look-up of groups.
     pub user_lookup: UserLookup,
+    /// Descriptors that the program keeps, with consecutive numbers from 3 on.
+    pub inherited: Vec<OwnedFd>,
 }
 
 impl ExecLaunch<'_> {
     /// All descriptors that it names.
     pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        self.stdio.descriptors().into_iter().chain([self.init]).collect()
+        let inherited = self.inherited.iter().map(AsFd::as_fd);
+        self.stdio.descriptors().into_iter().chain(inherited).chain([self.init]).collect()
     }
 }
 

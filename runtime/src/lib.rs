@@ -11,6 +11,7 @@ mod execute;
 mod filters;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod gate;
 mod hooks;
 mod idmap;
 mod init;
@@ -41,10 +42,11 @@ pub use error::{Error, Failure, FailureKind};
 pub use hooks::{HookContext, StoppedHooks};
 pub use idmap::can_map_ids;
 pub use launch::{
-    CgroupEntry, ExecLaunch, IdMappings, Launch, MappedRoot, Namespace, Namespaces, PodNamespaces, PodPlan, PodUser,
-    RootfsMethod, RootfsPlan, SeccompChoice, Stdio, UserJoin, UserLookup,
+    CgroupEntry, ExecLaunch, Gate, IdMappings, Launch, MappedRoot, Namespace, Namespaces, PodNamespaces, PodPlan,
+    PodUser, RootfsMethod, RootfsPlan, SeccompChoice, Stdio, UserJoin, UserLookup,
 };
 pub use message::User;
-pub use pod::{make_namespaces, pid_namespace_of, spawn_pause};
+pub use pod::{make_namespaces, make_namespaces_in, pid_namespace_of, spawn_pause};
+pub use podwright_sys::Process as LiveProcess;
 pub use spawn::{exec, spawn};
 pub use starting::{Progress, Starting};

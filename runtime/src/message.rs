@@ -32,6 +32,8 @@ pub(crate) enum Message {
     Terminal,
     /// Its user was looked up.
     Resolved(User),
+    /// It waits at its gate.
+    Ready,
     /// Something that is worth a line in a log.
     Warning(String),
     /// It executes its program now; what follows is the end, or a failure.

@@ -25,6 +25,18 @@ use crate::{pivot, privileges, users};
 /// If the clone or a step of the child fails.
 pub fn make_namespaces(plan: &PodPlan) -> Result<PodNamespaces, Error> {
     let user = plan.user.as_ref().map(make_user).transpose().map_err(Error::Child)?;
+    make_owned_by(user, plan)
+}
+
+/// As [`make_namespaces`], owned by a user namespace that is there already; that of `plan` is not looked at.
+///
+/// # Errors
+/// As there.
+pub fn make_namespaces_in(user: PodUser, plan: &PodPlan) -> Result<PodNamespaces, Error> {
+    make_owned_by(Some(user), plan)
+}
+
+fn make_owned_by(user: Option<PodUser>, plan: &PodPlan) -> Result<PodNamespaces, Error> {
     let child = start(&PidNamespace::Host, CgroupEntry::Inherit, |socket| make_inside(plan, user.as_ref(), socket))?;
     let result = collect(&child, plan);
     let reaped = waitid(WaitId::PidFd(child.pidfd()), WaitIdOptions::EXITED);

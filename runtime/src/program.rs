@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::unistd::execve;
 use oci_spec::runtime::Process;
 use podwright_sys::Errno;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Access, OFlags};
 use rustix::process::{fchdir, getcwd};
 
 use crate::error::{Failure, FailureKind, Step};
@@ -52,6 +52,19 @@ impl Program {
         })
     }
 
+    /// Fails if there is no program, or none that may be executed: by the rules of [`Self::execute`], as root.
+    pub(crate) fn look(&self) -> Result<(), Failure> {
+        let mut worst = Errno::NOENT;
+        for candidate in &self.candidates {
+            match rustix::fs::access(candidate.as_c_str(), Access::EXEC_OK) {
+                Ok(()) => return Ok(()),
+                Err(Errno::ACCESS) => worst = Errno::ACCESS,
+                Err(_) => {}
+            }
+        }
+        Err(self.failure(worst))
+    }
+
     /// Returns only with the reason why nothing was executed.
     pub(crate) fn execute(&self) -> Failure {
         let mut worst = Errno::NOENT;
@@ -95,17 +108,13 @@ fn strings(list: &[String], what: &str) -> Result<Vec<CString>, Failure> {
         .collect()
 }
 
-/// Goes to the working directory; a missing one is made if `make`. It is inside the root, or it is an error.
-pub(crate) fn change_directory(root: &Root, path: &Path, make: bool) -> Result<(), Failure> {
+/// Goes to the working directory. It is inside the root, or it is an error.
+pub(crate) fn change_directory(root: &Root, path: &Path) -> Result<(), Failure> {
     let what = || path.display();
     if !path.is_absolute() {
         return Err(Failure::because("use the working directory", what(), "it must be absolute"));
     }
-    let directory = if make {
-        root.ensure_directory(path, Mode::from_raw_mode(0o755))?
-    } else {
-        root.open(path, OFlags::PATH | OFlags::DIRECTORY).step("open the working directory", what)?
-    };
+    let directory = root.open(path, OFlags::PATH | OFlags::DIRECTORY).step("open the working directory", what)?;
     fchdir(&directory).step("change to the working directory", what)?;
     let now = getcwd(Vec::new()).step("find the working directory", what)?;
     if !now.as_bytes().starts_with(b"/") {

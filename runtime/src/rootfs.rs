@@ -50,6 +50,7 @@ pub(crate) fn prepare<'a>(
 ) -> Result<Prepared<'a>, Failure> {
     let (layers, writable) = match plan {
         RootfsPlan::Directory(path) => return mapped(clone(path, true)?, true, user, path),
+        RootfsPlan::Owned(path) => return clone(path, true).map(Prepared::Detached),
         RootfsPlan::Layers { layers, writable } => (layers.as_slice(), writable.as_deref()),
     };
     let writable = writable.map(|directory| make_writable(directory, user.map(|user| user.root))).transpose()?;

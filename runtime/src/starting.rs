@@ -1,8 +1,8 @@
 //! A process on its way to its program, as its parent sees it.
 //!
 //! ```text
-//! Pending ─> [Waiting ─ release()] ─> [Terminal] ─> Resolved ─> Started
-//!    └────────────┴───────────────────────┴────────────┴──────> Failed
+//! Pending ─> [Waiting ─ release()] ─> [Terminal] ─> Resolved ─> [Ready ─ at_gate()] ─> Started
+//!    └────────────┴───────────────────────┴────────────┴────────────────┴──────────> Failed
 //! ```
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -25,6 +25,8 @@ pub enum Progress {
     Terminal(OwnedFd),
     /// The user that will run its program.
     Resolved(User),
+    /// It waits at its gate, where whoever comes hears of the rest.
+    Ready,
     /// Something that is worth a line in a log.
     Warning(String),
     /// Another process goes on in its place; [`Starting::pid`] is that one's from now on, and the end of the old one is of no
@@ -54,6 +56,16 @@ pub struct Starting {
 impl Starting {
     pub(crate) fn new(process: Process, socket: OwnedFd) -> Self {
         Self { process, socket, executing: false }
+    }
+
+    /// One that waits at its gate goes on, and is heard over `socket`, a SOCK_SEQPACKET connection to the gate that does not block.
+    ///
+    /// # Errors
+    /// If the process is gone.
+    pub fn at_gate(process: Process, socket: OwnedFd) -> Result<Self, Error> {
+        let starting = Self::new(process, socket);
+        starting.release()?;
+        Ok(starting)
     }
 
     /// Its pid in the caller's pid namespace.
@@ -104,6 +116,7 @@ impl Starting {
             Message::Waiting => Progress::Waiting,
             Message::Terminal => incoming.fds.into_iter().next().map_or(Progress::Pending, Progress::Terminal),
             Message::Resolved(user) => Progress::Resolved(user),
+            Message::Ready => Progress::Ready,
             Message::Warning(text) => Progress::Warning(text),
             Message::Failed(failure) => Progress::Failed(failure),
             Message::Moved => return self.follow(incoming.fds),

@@ -340,6 +340,8 @@ impl Server {
             seccomp: prepared.seccomp.clone(),
             user_lookup: prepared.user_lookup,
             hooks,
+            gate: None,
+            inherited: Vec::new(),
         };
         let starting = podwright_runtime::spawn(launch)
             .map_err(|error| convert::error_failure(FailureKind::Setup, "start", &container.id, &error))?;
@@ -363,6 +365,7 @@ impl Server {
             }
             Ok(Progress::Terminal(master)) => take_terminal(container, master),
             Ok(Progress::Resolved(user)) => attempt.user = user,
+            Ok(Progress::Ready) => (),
             Ok(Progress::Warning(text)) => warn(&container.id, &text),
             Ok(Progress::Started) => self.container_started(serial),
             Ok(Progress::Failed(failure)) => self.fail_start(serial, convert::child_failure(failure)),

@@ -136,6 +136,7 @@ impl Server {
             cgroup: CgroupEntry::Join(&cgroup),
             seccomp,
             user_lookup: UserLookup { merge_groups: false },
+            inherited: Vec::new(),
         };
         let started = podwright_runtime::exec(launch)
             .map_err(|error| convert::error_failure(FailureKind::Setup, step, &request.container, &error))
@@ -187,7 +188,7 @@ impl Server {
         let Stage::Starting { starting, .. } = &mut exec.stage else { return false };
         match starting.on_readable() {
             Ok(Progress::Pending) => return false,
-            Ok(Progress::Moved | Progress::Resolved(_) | Progress::Waiting) => (),
+            Ok(Progress::Moved | Progress::Resolved(_) | Progress::Waiting | Progress::Ready) => (),
             Ok(Progress::Terminal(master)) => {
                 if let (Some(writer), Ok(copy)) = (&exec.writer, master.try_clone()) {
                     let _ = writer.tell(&Order::Terminal(copy));

@@ -205,7 +205,7 @@ impl Server {
     pub(crate) fn pause_progressed(&mut self) {
         let Pause::Starting { starting, waiting, ended, .. } = &mut self.pod.pause else { return };
         match starting.on_readable() {
-            Ok(Progress::Pending | Progress::Resolved(_) | Progress::Terminal(_)) => (),
+            Ok(Progress::Pending | Progress::Resolved(_) | Progress::Terminal(_) | Progress::Ready) => (),
             Ok(Progress::Moved) => *ended = false,
             Ok(Progress::Waiting) => {
                 *waiting = true;

@@ -38,6 +38,17 @@ impl Cgroup {
         Ok(())
     }
 
+    /// As [`Self::signal_all`] for any signal, by its number.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn signal_all_by_number(&self, number: i32) -> Result<(), Error> {
+        for pid in self.processes()? {
+            let _ = podwright_sys::signal_process(pid, number);
+        }
+        Ok(())
+    }
+
     /// Sends SIGKILL to all processes in it and below, frozen ones too. They may take a moment to end. Absent is success.
     ///
     /// # Errors
@@ -110,6 +121,21 @@ impl Cgroup {
             .ok_or_else(|| Error::NoController { controller: "freezer", limit: "freezing".to_owned() })?;
         let (file, value) = self.freezer(frozen);
         files::write(&directory.join(file), value)
+    }
+
+    /// Whether all its processes are frozen. `false` without a freezer.
+    ///
+    /// # Errors
+    /// If the file can not be read.
+    pub fn is_frozen(&self) -> Result<bool, Error> {
+        let Some(directory) = self.directory("freezer") else { return Ok(false) };
+        match &self.hierarchy {
+            Hierarchy::V1(_) => Ok(files::read(&directory.join("freezer.state"))?.trim() == "FROZEN"),
+            Hierarchy::V2(_) => {
+                let events = files::read(&directory.join("cgroup.events"))?;
+                Ok(files::keyed_number(&events, "frozen") == Some(1))
+            }
+        }
     }
 
     fn freezer(&self, frozen: bool) -> (&'static str, &'static str) {

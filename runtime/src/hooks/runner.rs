@@ -3,7 +3,7 @@
 //! It holds the socket over which the container's process tells its parent how far it is: so the parent sees the end of the start only
 //! when poststart hooks have run, and hears of their failure, without knowing of this process.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use podwright_sys::{CloneFlags, Clones, clone_process, packet_pair, receive_packet, send_packet};
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
@@ -43,10 +43,11 @@ impl Line {
     }
 
     /// The program is executed next.
-    pub(crate) fn executing(&self) -> Result<(), Failure> {
+    pub(crate) fn executing(&self, visitor: Option<&OwnedFd>) -> Result<(), Failure> {
         let what = || "the process that runs poststart hooks";
         let own = pidfd_open(getpid(), PidfdFlags::empty()).step("open the process for", what)?;
-        send_packet(&self.0, EXECUTING, &[own.as_fd()]).step("tell of its start", what)
+        let fds: Vec<BorrowedFd<'_>> = [Some(&own), visitor].into_iter().flatten().map(AsFd::as_fd).collect();
+        send_packet(&self.0, EXECUTING, &fds).step("tell of its start", what)
     }
 
     /// It was not.
@@ -77,6 +78,7 @@ fn serve(plan: &Plan<'_>, line: &OwnedFd, socket: &OwnedFd) -> Result<(), Failur
     child::begin(socket, CgroupEntry::Inherit, &[line.as_fd()])?;
     let mut pid = None;
     let mut executed = false;
+    let mut visitor = None;
     let mut buffer = [0; 16];
     while let Ok(received) = receive_packet(line, &mut buffer) {
         match buffer.get(..received.length).unwrap_or_default() {
@@ -90,6 +92,7 @@ fn serve(plan: &Plan<'_>, line: &OwnedFd, socket: &OwnedFd) -> Result<(), Failur
             }
             EXECUTING => {
                 executed = true;
+                visitor = received.fds.get(1).and_then(|fd| fd.try_clone().ok());
                 pid = pid.or_else(|| received.fds.first().and_then(|pidfd| users::visible_pid(pidfd).ok().flatten()));
             }
             FAILED => executed = false,
@@ -99,7 +102,13 @@ fn serve(plan: &Plan<'_>, line: &OwnedFd, socket: &OwnedFd) -> Result<(), Failur
     if !executed {
         return Ok(());
     }
-    run_all(list(plan.hooks.poststart()), "poststart", &plan.state.at("running", pid), None)
+    match (run_all(list(plan.hooks.poststart()), "poststart", &plan.state.at("running", pid), None), visitor) {
+        (Err(failure), Some(visitor)) => {
+            message::send_failure(&visitor, failure);
+            Ok(())
+        }
+        (outcome, _) => outcome,
+    }
 }
 
 fn run_created(plan: &Plan<'_>, pid: Option<Pid>, line: &OwnedFd) -> Result<(), Failure> {

@@ -204,6 +204,8 @@ fn waits_to_be_released() {
         seccomp: SeccompChoice::FromSpec,
         user_lookup: UserLookup::default(),
         hooks: None,
+        gate: None,
+        inherited: Vec::new(),
     })
     .unwrap();
     use rustix::event::{PollFd, PollFlags, poll};
@@ -235,6 +237,8 @@ fn a_dead_child_is_told() {
         seccomp: SeccompChoice::FromSpec,
         user_lookup: UserLookup::default(),
         hooks: None,
+        gate: None,
+        inherited: Vec::new(),
     })
     .unwrap();
     rustix::process::pidfd_send_signal(starting.pidfd(), rustix::process::Signal::KILL).unwrap();

@@ -155,6 +155,8 @@ impl Fixture {
             seccomp: self.seccomp.clone(),
             user_lookup: UserLookup { merge_groups: self.merge_groups },
             hooks: Some(HookContext { container: "box", bundle: self.top.path() }),
+            gate: None,
+            inherited: Vec::new(),
         })
         .unwrap()
     }
@@ -174,6 +176,7 @@ impl Fixture {
             cgroup: self.cgroup.as_ref().map_or(CgroupEntry::Inherit, CgroupEntry::Join),
             seccomp: self.seccomp.clone(),
             user_lookup: UserLookup::default(),
+            inherited: Vec::new(),
         })
         .unwrap()
     }
@@ -227,7 +230,7 @@ pub(crate) fn follow(starting: &mut Starting) -> Result<Followed, Failure> {
     loop {
         poll(&mut [PollFd::new(&*starting, PollFlags::IN)], None).unwrap();
         match starting.on_readable().unwrap() {
-            Progress::Pending | Progress::Moved => {}
+            Progress::Pending | Progress::Moved | Progress::Ready => {}
             Progress::Waiting => starting.release().unwrap(),
             Progress::Terminal(master) => followed.terminal = Some(master),
             Progress::Resolved(user) => followed.user = Some(user),

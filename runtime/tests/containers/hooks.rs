@@ -205,6 +205,8 @@ fn a_hook_that_can_not_be_is_refused() {
             given_mounts: std::collections::BTreeMap::new(),
             seccomp: fixture.seccomp.clone(),
             user_lookup: podwright_runtime::UserLookup::default(),
+            gate: None,
+            inherited: Vec::new(),
             hooks: Some(HookContext { container: "box", bundle: fixture.top.path() }),
         })
         .unwrap_err();

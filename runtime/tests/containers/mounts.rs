@@ -229,7 +229,9 @@ fn cgroups_are_shown() {
         true => assert!(listed.contains("cgroup.procs"), "{listed}"),
         false => {
             assert!(listed.contains("memory") && listed.contains("pids"), "{listed}");
-            assert_eq!(fixture.out("cat /sys/fs/cgroup/pids/cgroup.procs | grep -c ."), "3");
+            // How many there are is a matter of when the shell forks what.
+            let listed = fixture.out("cat /sys/fs/cgroup/pids/cgroup.procs");
+            assert!(listed.lines().any(|pid| pid == "1"), "{listed}");
         }
     }
     assert_ne!(fixture.sh("mkdir /sys/fs/cgroup/pids/x /sys/fs/cgroup/x").code, 0);

@@ -51,6 +51,8 @@ fn limited(bundle: &Path, spec: &Spec, cgroup: &Cgroup) -> Result<u8> {
         seccomp: SeccompChoice::FromSpec,
         user_lookup: UserLookup::default(),
         hooks: None,
+        gate: None,
+        inherited: Vec::new(),
     })?;
     follow(&mut starting)?;
     let status = waitid(WaitId::PidFd(starting.pidfd()), WaitIdOptions::EXITED)?.context("no exit status")?;
@@ -77,7 +79,7 @@ fn follow(starting: &mut Starting) -> Result<()> {
     loop {
         poll(&mut [PollFd::new(&*starting, PollFlags::IN)], None).context("waiting for the container")?;
         match starting.on_readable()? {
-            Progress::Pending | Progress::Moved | Progress::Resolved(_) => {}
+            Progress::Pending | Progress::Moved | Progress::Ready | Progress::Resolved(_) => {}
             Progress::Waiting => starting.release()?,
             Progress::Warning(text) => eprintln_line(&text),
             Progress::Terminal(_) => bail!("terminals are not served here: set process.terminal to false"),

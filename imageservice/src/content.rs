@@ -17,6 +17,7 @@ mod compare;
 mod implied;
 mod index;
 mod merged;
+mod nursery;
 mod replaced;
 mod reserve;
 mod usage;
@@ -90,6 +91,7 @@ impl Content {
         for name in ["images", "images/blobs", "images/blobs/sha256", "layers", "ingest", "trash", "retired"] {
             make_directory(&root.join(name), 0o700)?;
         }
+        nursery::spread(&root.join("ingest"));
         let layout = content.images().join("oci-layout");
         if !layout.exists() {
             replace(&layout, OCI_LAYOUT.as_bytes())?;
@@ -185,7 +187,9 @@ impl Content {
     pub(crate) fn begin_layer(&self, diff_id: &Digest) -> Result<PathBuf> {
         let partial = self.partial_layer(diff_id);
         remove_tree(&partial)?;
-        make_directory(&partial, 0o700)?;
+        let newborn = nursery::unused_name(&partial);
+        make_directory(&newborn, 0o700)?;
+        std::fs::rename(&newborn, &partial).map_err(|error| ImageError::io("make directory", &partial, error))?;
         let tree = partial.join("fs");
         make_directory(&tree, 0o755)?;
         fail_point(failpoints::UNPACK_BEGUN);

@@ -8,6 +8,8 @@
 //! Threads of their own and not the runtime's blocking pool: a stage waits for the next one, so all of them must run. The
 //! first stage that fails ends the others by closing its channel.
 
+mod arriving;
+mod blocks;
 mod pipe;
 mod stages;
 

@@ -248,7 +248,8 @@ impl<R: BufRead> Reader<R> {
     }
 }
 
-fn read_up_to(source: &mut impl Read, block: &mut [u8]) -> std::io::Result<usize> {
+/// Reads until the block is full or the source at its end; how many bytes that were.
+pub(crate) fn read_up_to(source: &mut impl Read, block: &mut [u8]) -> std::io::Result<usize> {
     let mut filled = 0;
     while let Some(rest) = block.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match source.read(rest) {

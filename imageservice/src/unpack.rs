@@ -152,6 +152,12 @@ impl Unpacker<'_> {
 
     fn entry(&mut self, entry: &Entry, directory: &[u8], name: &[u8], reader: &mut Reader<impl BufRead>) -> Step<()> {
         let parent = self.root.parent(directory)?;
+        // Nearly always nothing is there, so that is not asked first.
+        if entry.kind == Kind::Regular
+            && let Some(file) = files::create(parent.as_fd(), name, entry)?
+        {
+            return files::fill(&file, entry, reader);
+        }
         let before = root::existing(parent.as_fd(), name)?;
         match (before, entry.kind) {
             (Existing::Nothing, _) | (Existing::Directory, Kind::Directory) => {}
@@ -161,11 +167,10 @@ impl Unpacker<'_> {
         }
         let parent_fd = parent.as_fd();
         match entry.kind {
-            Kind::Regular => {
-                let file = files::regular(parent_fd, name, entry, reader)?;
-                attributes::of_file(file.as_fd(), entry)?;
-                rustix::fs::futimens(&file, &attributes::times(entry)).during("set time")?;
-            }
+            Kind::Regular => match files::create(parent_fd, name, entry)? {
+                Some(file) => files::fill(&file, entry, reader)?,
+                None => return Err(Failure::System("make file", Errno::EXIST)),
+            },
             Kind::Directory => self.directory(parent_fd, directory, name, entry, before)?,
             Kind::Symlink => {
                 rustix::fs::symlinkat(entry.link.as_slice(), parent_fd, name).during("make symbolic link")?;

@@ -1,23 +1,23 @@
 //! What each thread does with a layer.
 
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead, Read as _, Write as _};
+use std::fs::File;
+use std::io::BufRead;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use bytes::Bytes;
 use podwright_types::Digest;
 
+use super::arriving::ArrivingBlob;
+use super::blocks::Blocks;
 use super::pipe::ChannelReader;
-use super::{End, Origin, Piece, StageResult};
+use super::{BLOCKS_TO_UNPACK, End, Origin, PIECES_TO_INFLATE, Piece, StageResult};
 use crate::config::Limits;
 use crate::error::{ErrorKind, ImageError};
 use crate::failpoints::{self, fail_point};
 use crate::hash::Hasher;
+use crate::tar::read_up_to;
 use crate::unpack::Decoder;
-
-/// Size of blocks that are read from disk or inflated.
-const BLOCK_BYTES: usize = 256 << 10;
 
 fn failed(kind: ErrorKind, step: &'static str, object: &str, cause: impl Into<String>) -> End {
     End::Failed(ImageError::new(kind, step, object, cause))
@@ -39,18 +39,13 @@ pub(super) fn store(
             intake.take_file(&mut file, &path)?;
         }
         Origin::Download { file: path, mut pieces } => {
-            let mut file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&path)
-                .map_err(|error| End::Failed(ImageError::io("make file", &path, error)))?;
-            intake.take_file(&mut file, &path)?;
+            let mut blob =
+                ArrivingBlob::open(&path).map_err(|error| End::Failed(ImageError::io("make file", &path, error)))?;
+            intake.take_file(blob.present(), &path)?;
             loop {
                 match pieces.blocking_recv() {
                     Some(Piece::Data(piece)) => {
-                        file.write_all(&piece).map_err(|error| End::Failed(ImageError::io("write", &path, error)))?;
+                        blob.append(&piece).map_err(|error| End::Failed(ImageError::io("write", &path, error)))?;
                         fail_point(failpoints::BLOB_PARTLY);
                         intake.take(piece)?;
                     }
@@ -58,13 +53,13 @@ pub(super) fn store(
                     None => return Err(End::GivenUp),
                 }
             }
-            written = Some((file, path));
+            written = Some((blob, path));
         }
     }
     intake.finish(digest)?;
     match written {
         // While other layers are still arriving.
-        Some((file, path)) => file.sync_data().map_err(|error| End::Failed(ImageError::io("sync", &path, error))),
+        Some((blob, path)) => blob.sync().map_err(|error| End::Failed(ImageError::io("sync", &path, error))),
         None => Ok(()),
     }
 }
@@ -92,14 +87,15 @@ impl Intake<'_> {
     }
 
     fn take_file(&mut self, file: &mut File, path: &Path) -> StageResult {
+        let blocks = Blocks::new(PIECES_TO_INFLATE);
         loop {
-            let mut block = vec![0; BLOCK_BYTES];
-            let read = file.read(&mut block).map_err(|error| End::Failed(ImageError::io("read", path, error)))?;
+            let mut block = blocks.take();
+            let read =
+                read_up_to(file, &mut block).map_err(|error| End::Failed(ImageError::io("read", path, error)))?;
             if read == 0 {
                 return Ok(());
             }
-            block.truncate(read);
-            self.take(block.into())?;
+            self.take(blocks.filled(block, read))?;
         }
     }
 
@@ -131,20 +127,22 @@ pub(super) fn inflate(
     };
     let mut decoder = Decoder::new(source).map_err(corrupt)?;
     let mut hasher = Hasher::new(diff_id.algorithm());
+    let blocks = Blocks::new(BLOCKS_TO_UNPACK);
     let mut bytes = 0;
     loop {
-        let mut block = Vec::with_capacity(BLOCK_BYTES);
-        decoder.by_ref().take(BLOCK_BYTES as u64).read_to_end(&mut block).map_err(corrupt)?;
-        if block.is_empty() {
+        let mut block = blocks.take();
+        let length = read_up_to(&mut decoder, &mut block).map_err(corrupt)?;
+        if length == 0 {
             break;
         }
-        bytes += block.len() as u64;
+        let block = blocks.filled(block, length);
+        bytes += length as u64;
         if bytes > limit {
             let cause = format!("it inflates to more than the limit of {limit} bytes");
             return Err(failed(ErrorKind::LimitExceeded, "decompress", object, cause));
         }
         hasher.update(&block);
-        next.send(block.into()).map_err(|_| End::NextGone)?;
+        next.send(block).map_err(|_| End::NextGone)?;
     }
     let found = hasher.finish();
     if found == *diff_id {

@@ -13,9 +13,17 @@ const CONTROL_PREFIXES: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
 
 /// Sets all but the times on an open file or directory.
 pub(super) fn of_file(file: BorrowedFd<'_>, entry: &Entry) -> Step<()> {
-    rustix::fs::fchown(file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid))).during("set owner")?;
+    // Most are as they should be, and to look is cheaper than to change.
+    let now = rustix::fs::fstat(file).during("stat")?;
+    let is_owner = (now.st_uid, now.st_gid) == (entry.uid, entry.gid);
+    if !is_owner {
+        rustix::fs::fchown(file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid))).during("set owner")?;
+    }
     // Changing the owner clears setuid, so the mode comes second.
-    rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode)).during("set mode")?;
+    let mode = Mode::from_raw_mode(entry.mode);
+    if !is_owner || Mode::from_raw_mode(now.st_mode) != mode {
+        rustix::fs::fchmod(file, mode).during("set mode")?;
+    }
     // Changing the owner clears file capabilities too.
     for (name, value) in xattrs(entry) {
         tolerate(rustix::fs::fsetxattr(file, name, value, XattrFlags::empty()), name)?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::rc::Rc;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, XattrFlags};
 use rustix::io::Errno;
@@ -36,7 +37,7 @@ pub(super) struct LayerRoot {
     /// Length of the root's own path, for the depth of others.
     root_depth: usize,
     /// The last directory worked in: archives list a directory's entries together.
-    last: Option<(Vec<u8>, OwnedFd)>,
+    last: Option<(Vec<u8>, Rc<OwnedFd>)>,
     /// Directories that were made on the way to an entry, and that no entry has described since.
     pub(super) implied: BTreeSet<Vec<u8>>,
     /// How many were made so, whatever became of them.
@@ -72,11 +73,11 @@ impl LayerRoot {
     }
 
     /// Finds the directory of an entry, making what is missing of it with mode 0755.
-    pub(super) fn parent(&mut self, path: &[u8]) -> Step<OwnedFd> {
+    pub(super) fn parent(&mut self, path: &[u8]) -> Step<Rc<OwnedFd>> {
         if let Some((known, fd)) = &self.last
             && known == path
         {
-            return fd.try_clone().map_err(|_| Failure::System("copy descriptor", Errno::MFILE));
+            return Ok(Rc::clone(fd));
         }
         let found = match self.find(path) {
             Err(Errno::NOENT | Errno::NOTDIR) => self.make_all(path)?,
@@ -86,8 +87,8 @@ impl LayerRoot {
         if levels > MAX_DEPTH {
             return Err(Failure::Corrupt(format!("directories are nested deeper than {MAX_DEPTH}")));
         }
-        let kept = found.try_clone().map_err(|_| Failure::System("copy descriptor", Errno::MFILE))?;
-        self.last = Some((path.to_vec(), kept));
+        let found = Rc::new(found);
+        self.last = Some((path.to_vec(), Rc::clone(&found)));
         Ok(found)
     }
 

@@ -199,7 +199,7 @@ pub(crate) struct ExecOptions {
     /// Environment variable, NAME=VALUE.
     #[arg(short, long)]
     pub(crate) env: Vec<String>,
-    /// UID[:GID].
+    /// `UID[:GID]`.
     #[arg(short, long)]
     pub(crate) user: Option<String>,
     /// Further group ids.

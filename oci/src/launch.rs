@@ -54,6 +54,8 @@ pub(crate) fn launch(
     log: &Log,
 ) -> Result<Launched> {
     let inherited = inherited(options.preserve_fds)?;
+    let place = store.reserve(&options.id)?;
+    let mut undo = Undo { place: Some(place.clone()), cgroup: None, child: None };
     let bundle = Bundle::read(&options.bundle)?;
     let (rootfs, cgroup) = (bundle.rootfs()?, bundle.cgroup(&options.id, cgroups)?);
     let terminal = bundle.spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
@@ -61,8 +63,7 @@ pub(crate) fn launch(
     if cgroup.exists() && !cgroup.processes()?.is_empty() {
         bail!("the cgroup {} has processes already; a container needs one of its own", cgroup.path());
     }
-    let place = store.reserve(&options.id)?;
-    let mut undo = Undo { place: Some(place.clone()), cgroup: cgroup.clone(), child: None };
+    undo.cgroup = Some(cgroup.clone());
     let mut record = Record {
         oci_version: bundle.spec.version().clone(),
         bundle: bundle.directory.clone(),
@@ -141,7 +142,8 @@ pub(crate) fn write_pid(path: &std::path::Path, pid: i32) -> Result<()> {
 /// What is taken back when a container could not be made.
 struct Undo {
     place: Option<Place>,
-    cgroup: Cgroup,
+    /// Only one that holds nobody else's processes.
+    cgroup: Option<Cgroup>,
     child: Option<Starting>,
 }
 
@@ -161,9 +163,10 @@ impl Drop for Undo {
             let pidfd = child.pidfd().try_clone_to_owned();
             let _ = pidfd.map(|pidfd| process::await_end(&pidfd, END_SECONDS));
         }
-        let _ = self.cgroup.kill_all();
+        let _ = self.cgroup.as_ref().map(Cgroup::kill_all);
         reap_all();
-        let _ = self.cgroup.remove_within(std::time::Duration::from_secs(END_SECONDS.unsigned_abs()));
+        let within = std::time::Duration::from_secs(END_SECONDS.unsigned_abs());
+        let _ = self.cgroup.as_ref().map(|cgroup| cgroup.remove_within(within));
         let _ = place.remove();
     }
 }

@@ -1,6 +1,7 @@
 //! The program itself, as callers of OCI runtimes use it. podman and containerd have their own tests in critest/.
 
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // These are tests.
 
 use std::fs::{self, File};
 use std::io::Read;

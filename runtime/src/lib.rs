@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod child;
+mod copy_up;
 mod devices;
 mod error;
 mod execute;

@@ -13,6 +13,7 @@ use rustix::mount::{
     fsmount, fsopen, move_mount,
 };
 
+use crate::copy_up::copy_up;
 use crate::error::{Failure, Step};
 use crate::idmap::{self, Mapper};
 use crate::launch::IdMappings;
@@ -270,6 +271,9 @@ impl Prepared<'_> {
 }
 
 fn attach_new(root: &Root, mount: &OwnedFd, at: &Path, options: &Options) -> Result<(), Failure> {
+    if options.copy_up {
+        copy_up(root, at, mount)?;
+    }
     set_attributes(mount, options, at)?;
     attach_tree(root, mount, at, true)?;
     // Propagation is a matter of where a mount is, so it comes after.

@@ -48,6 +48,8 @@ pub(crate) struct Options {
     pub(crate) mapped: Option<bool>,
     /// `z` or `Z`: the source gets the container's SELinux label.
     pub(crate) relabel: bool,
+    /// `tmpcopyup`: a tmpfs begins with what the image has in its place.
+    pub(crate) copy_up: bool,
     /// The rest.
     pub(crate) data: Vec<String>,
 }
@@ -75,6 +77,8 @@ impl Options {
                 "idmap" => self.mapped = Some(false),
                 "ridmap" => self.mapped = Some(true),
                 "z" | "Z" => self.relabel = true,
+                "tmpcopyup" => self.copy_up = true,
+                "notmpcopyup" => self.copy_up = false,
                 "" | "defaults" | "async" | "rdefaults" => {}
                 other => self.data.push(other.to_owned()),
             }

@@ -114,25 +114,31 @@ pub(crate) fn harness_command(
 }
 
 fn collect_daemon(workspace: &Workspace, profile: Profile) -> Result<()> {
-    let shim = shim(workspace)?;
+    let programs = static_programs(workspace)?;
     let built = workspace.target.join(profile.cargo_dir());
     let output = profile.output(workspace);
     fs::create_dir_all(&output).with_context(|| format!("making {}", output.display()))?;
     for program in ["podwrightd", "podwright"] {
         place(&built.join(program), &output.join(program))?;
     }
-    place(&shim, &output.join("podwright-shim"))
+    STATIC.iter().try_for_each(|program| place(&programs.join(program), &output.join(program)))
 }
 
-/// Builds the shim, static, and without tables for unwinding: a panic ends it. A `--target` of its own keeps the flags away from all
-/// other builds.
-fn shim(workspace: &Workspace) -> Result<PathBuf> {
-    step("building podwright-shim, static");
+/// Programs that look up no names, and are started often or stay for long.
+const STATIC: [&str; 2] = ["podwright-shim", "podwright-oci"];
+
+/// Builds them static, and without tables for unwinding: a panic ends them. A `--target` of its own keeps the flags away from all
+/// other builds. Returns their directory.
+fn static_programs(workspace: &Workspace) -> Result<PathBuf> {
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let mut command =
-        workspace.cargo(&["build", "--quiet", "--package", "podwright-shim", "--profile", "shim", "--target", &triple]);
-    process::run(command.env("RUSTFLAGS", "-C target-feature=+crt-static -C force-unwind-tables=no"))?;
-    Ok(workspace.target.join(triple).join("shim/podwright-shim"))
+    for program in STATIC {
+        step(&format!("building {program}, static"));
+        // One by one: in one go each would get the features that the others ask of a common crate.
+        let words = ["build", "--quiet", "--package", program, "--profile", "shim", "--target", &triple];
+        let mut command = workspace.cargo(&words);
+        process::run(command.env("RUSTFLAGS", "-C target-feature=+crt-static -C force-unwind-tables=no"))?;
+    }
+    Ok(workspace.target.join(triple).join("shim"))
 }
 
 /// crictl and the CNI plugins.

@@ -37,6 +37,7 @@ const TO_TEST: &[Need] = &[
     need("htpasswd", "apache2-utils", "accounts of test registries"),
     need("iptables", "iptables", "the firewall and portmap plugins"),
     need("git", "git", "cargo xtask check"),
+    need("podman", "podman", "a caller of podwright-oci"),
     need("ipcmk", "util-linux", "critest's shared memory"),
     need("readelf", "binutils", "the libraries of critest's images"),
 ];

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod config;
+pub mod containerd;
 mod cri;
 mod logs;
 pub mod streaming;

@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::build::{self, Profile};
-use crate::process::step;
+use crate::process::{self, step};
 use crate::workspace::Workspace;
 
 /// Names a source tree of cri-tools, as the flag does.
@@ -31,6 +31,9 @@ pub(crate) struct Options {
     /// Show everything that critest prints.
     #[arg(long)]
     verbose: bool,
+    /// Another runtime in place of podwrightd: containerd (2 or newer, in PATH) with podwright-oci in place of runc.
+    #[arg(long)]
+    contender: Option<Contender>,
     /// Time limit of all specs together.
     #[arg(long)]
     limit_seconds: Option<u64>,
@@ -43,7 +46,40 @@ pub(crate) struct Options {
     arguments: Vec<String>,
 }
 
+/// Runtimes that run pods with a part of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Contender {
+    /// containerd, with podwright-oci in place of runc.
+    ContainerdPodwrightOci,
+}
+
 impl Options {
+    /// A short run of containerd with podwright-oci: the life of containers, exec, attach and namespaces.
+    pub(crate) fn short_of_containerd() -> Self {
+        let focus = "-ginkgo.focus=basic operations on container|Streaming runtime should support exec|NamespaceOption";
+        Self {
+            contender: Some(Contender::ContainerdPodwrightOci),
+            parallel: Some(2),
+            arguments: vec![focus.to_owned()],
+            ..Self::default()
+        }
+    }
+
+    fn results(&self) -> &'static str {
+        match self.contender {
+            None => "critest/results",
+            Some(Contender::ContainerdPodwrightOci) => "critest/results-of-containerd",
+        }
+    }
+
+    /// Which skips are allowed.
+    fn skips(&self) -> &'static str {
+        match self.contender {
+            None => "critest/skips.toml",
+            Some(Contender::ContainerdPodwrightOci) => "critest/skips-of-containerd.toml",
+        }
+    }
+
     /// The source tree that replaces the pinned release.
     pub(crate) fn cri_tools(&self) -> Option<PathBuf> {
         self.cri_tools.clone().or_else(|| std::env::var_os(CRI_TOOLS).map(PathBuf::from))
@@ -55,6 +91,9 @@ impl Options {
         let flags = [(self.websocket, "--websocket"), (self.benchmark, "--benchmark"), (self.verbose, "--verbose")];
         words.extend(flags.iter().filter(|(set, _)| *set).map(|(_, flag)| (*flag).to_owned()));
         words.extend(self.parallel.map(|count| format!("--parallel={count}")));
+        words.extend(
+            self.contender.map(|Contender::ContainerdPodwrightOci| "--contender=containerd-podwright-oci".into()),
+        );
         words.extend(self.limit_seconds.map(|seconds| format!("--limit-seconds={seconds}")));
         if !self.arguments.is_empty() {
             words.push("--".into());
@@ -62,6 +101,13 @@ impl Options {
         }
         words
     }
+}
+
+/// Whether there is a containerd that is new enough for `--contender`.
+pub(crate) fn has_containerd() -> bool {
+    let output = Command::new("containerd").arg("--version").output();
+    output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(" 2."))
+        && process::installed("containerd-shim-runc-v2")
 }
 
 /// Everything that a run needs, built and fetched.
@@ -91,8 +137,9 @@ impl Kit {
 pub(crate) fn command(workspace: &Workspace, options: &Options) -> Result<Command> {
     let kit = Kit::ensure(workspace, options.cri_tools().as_deref())?;
     let mut command = Command::new(kit.runner);
-    command.arg("--programs").arg(kit.programs).arg("--parts").arg(kit.parts).arg("--skips").arg(kit.skips);
-    command.arg("--output").arg(workspace.target.join("critest/results"));
-    command.args(options.words()).env("PODWRIGHT_BIN_DIR", Profile::Dev.output(workspace));
+    command.arg("--programs").arg(kit.programs).arg("--parts").arg(kit.parts);
+    command.arg("--output").arg(workspace.target.join(options.results()));
+    let skips = workspace.root.join(options.skips());
+    command.arg("--skips").arg(skips).args(options.words()).env("PODWRIGHT_BIN_DIR", Profile::Dev.output(workspace));
     Ok(command)
 }

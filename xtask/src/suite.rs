@@ -133,6 +133,7 @@ fn run_tests(workspace: &Workspace, filter: Option<&str>, guest: bool, summary: 
     if filter.is_none() {
         // One after the other also when one fails: a run of CI tells everything that it can.
         summary.part("critest", |summary| whole_critest(workspace, summary));
+        summary.part("containerd with podwright-oci", |summary| short_containerd(workspace, summary));
         summary.part("the kill loop", |summary| short_chaos(workspace, summary));
         summary.part("the soak", |summary| short_soak(workspace, summary));
         summary.part("the power cuts", |summary| short_power(workspace, summary));
@@ -148,6 +149,19 @@ fn run_tests(workspace: &Workspace, filter: Option<&str>, guest: bool, summary: 
 fn whole_critest(workspace: &Workspace, summary: &mut Summary) -> Result<()> {
     let mut command = critest::command(workspace, &Options::default())?;
     step("running critest in full");
+    watched(&mut command, |line| summary.add_ginkgo(line))
+}
+
+/// Some specs of critest against containerd with podwright-oci, where there is a containerd. Whole are those of
+/// `cargo xtask critest --contender containerd-podwright-oci`.
+fn short_containerd(workspace: &Workspace, summary: &mut Summary) -> Result<()> {
+    if !critest::has_containerd() {
+        println!("SKIPPED: containerd with podwright-oci: no containerd 2 or newer with its shim is in PATH");
+        summary.skipped += 1;
+        return Ok(());
+    }
+    let mut command = critest::command(workspace, &Options::short_of_containerd())?;
+    step("running some of critest against containerd with podwright-oci");
     watched(&mut command, |line| summary.add_ginkgo(line))
 }
 

@@ -1,10 +1,7 @@
 //! A runtime that is measured: started in a host of its own, with a registry, an image and the same chain of CNI plugins; or one
 //! that runs already.
 
-mod containerd;
-
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -12,11 +9,12 @@ use podwright_cri_api::v1::{StatusRequest, VersionRequest};
 use podwright_critest::Cri;
 use podwright_testutil::image::{Format, Image, ImageBuilder};
 use podwright_testutil::{Daemon, Registry, TestHost, base, cni_bin_dir};
-use serde_json::{Value, json};
+use serde_json::json;
 use tonic::transport::Endpoint;
 
 use crate::{machine, plugin};
-use containerd::Containerd;
+pub(crate) use podwright_critest::containerd::found;
+use podwright_critest::containerd::{Containerd, chain};
 
 /// Time for a daemon to answer.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -113,7 +111,7 @@ impl Contender {
         let registry = Registry::start_in(&host)?;
         let image = registry.push(&base::busybox()?, "busybox", "bench")?;
         let pause = registry.push(&pause()?, "pause", "bench")?;
-        let containerd = Containerd::start(host, kind.runtime(), &pause)?;
+        let containerd = Containerd::start(host, &found(kind.runtime())?, &pause)?;
         let mut cri = connect(&containerd.endpoint(), containerd.dir(), containerd.host().cgroup_parent()).await?;
         cri.pull(&image).await?;
         network_ready(&mut cri).await?;
@@ -295,40 +293,4 @@ async fn network_ready(cri: &mut Cri) -> Result<()> {
 /// The plugins of critest/go.mod, where the runtimes of a host find them.
 fn lay_plugins(host: &TestHost) -> Result<()> {
     plugin::install(&host.dir().join("cni"), &cni_bin_dir()?)
-}
-
-/// bridge with masquerading and host-local, portmap: the least that a node has.
-fn chain() -> Value {
-    json!({
-        "cniVersion": "1.0.0",
-        "name": "bench",
-        "plugins": [
-            {
-                "type": "bridge", "bridge": "bench0", "isGateway": true, "ipMasq": true,
-                "ipam": {
-                    "type": "host-local",
-                    "ranges": [[{"subnet": "10.23.0.0/16"}]],
-                    "routes": [{"dst": "0.0.0.0/0"}]
-                }
-            },
-            {"type": "portmap", "capabilities": {"portMappings": true}}
-        ]
-    })
-}
-
-/// Path of a program in PATH or the usual places for administrators.
-pub(crate) fn found(name: &str) -> Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut places = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
-    let place = places.find(|dir| dir.join(name).is_file());
-    let place =
-        place.with_context(|| format!("{name} is not in PATH; install Debian's package {name}, trixie's or newer"))?;
-    Ok(place.join(name))
-}
-
-/// First line of what a program says of its version.
-fn version_of(program: &Path) -> String {
-    let output = Command::new(program).arg("--version").output();
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    text.lines().next().unwrap_or_default().to_owned()
 }

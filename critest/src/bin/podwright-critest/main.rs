@@ -49,6 +49,9 @@ struct Arguments {
     /// A daemon that runs already, `unix://…`; its hosts.toml files are in --hosts-dir.
     #[arg(long, requires = "hosts_dir")]
     endpoint: Option<String>,
+    /// Another runtime in place of podwrightd, started here.
+    #[arg(long, conflicts_with = "endpoint")]
+    contender: Option<Contender>,
     /// Where the daemon of --endpoint looks for hosts.toml files.
     #[arg(long)]
     hosts_dir: Option<PathBuf>,
@@ -61,6 +64,13 @@ struct Arguments {
     /// Arguments of critest.
     #[arg(last = true)]
     arguments: Vec<String>,
+}
+
+/// Runtimes that run pods with a part of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Contender {
+    /// containerd, with podwright-oci in place of runc.
+    ContainerdPodwrightOci,
 }
 
 #[tokio::main(flavor = "current_thread")]

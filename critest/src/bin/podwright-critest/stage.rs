@@ -5,7 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use podwright_critest::Cri;
-use podwright_testutil::{Census, Daemon, Registry, RegistryBuilder, TestHost};
+use podwright_critest::containerd::Containerd;
+use podwright_testutil::{Census, Daemon, Registry, RegistryBuilder, TestHost, cni_bin_dir, program};
 
 use crate::{Arguments, images};
 
@@ -25,6 +26,8 @@ pub(crate) struct Stage {
 enum Place {
     /// A daemon of our own in a host of its own.
     Own { daemon: Box<Daemon>, before: Census },
+    /// containerd with our OCI runtime.
+    Containerd(Box<Containerd>),
     /// One that runs already.
     Given { endpoint: String, scratch: tempfile::TempDir },
 }
@@ -33,6 +36,7 @@ impl Stage {
     /// Starts what critest needs.
     pub(crate) async fn set(arguments: &Arguments) -> Result<Self> {
         match (&arguments.endpoint, &arguments.hosts_dir) {
+            _ if arguments.contender.is_some() => Self::containerd(&arguments.parts),
             (Some(endpoint), Some(hosts)) => Self::given(endpoint, hosts, &arguments.parts),
             _ => Self::own(&arguments.parts),
         }
@@ -52,18 +56,34 @@ impl Stage {
     fn given(endpoint: &str, hosts: &Path, parts: &Path) -> Result<Self> {
         let registry = RegistryBuilder::default().start()?;
         images::push(&registry, parts).context("making the images")?;
-        let dir = hosts.join("_default");
-        std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
-        let text = format!("[host.\"{}\"]\ncapabilities = [\"pull\", \"resolve\"]\n", registry.url());
-        std::fs::write(dir.join("hosts.toml"), text).with_context(|| format!("writing to {}", dir.display()))?;
+        mirror_all(hosts, &registry)?;
         let scratch = tempfile::tempdir()?;
         Ok(Self { place: Place::Given { endpoint: endpoint.into(), scratch }, _registry: registry })
+    }
+
+    fn containerd(parts: &Path) -> Result<Self> {
+        let host = TestHost::new()?;
+        let registry = Registry::start_in(&host)?;
+        images::push(&registry, parts).context("making the images")?;
+        let plugins = host.dir().join("cni");
+        std::fs::create_dir_all(&plugins).with_context(|| format!("making {}", plugins.display()))?;
+        std::os::unix::fs::symlink(cni_bin_dir()?, plugins.join("bin")).context("showing it the plugins")?;
+        mirror_all(&host.dir().join("certs.d"), &registry)?;
+        std::fs::create_dir_all(host.dir().join("tmp")).context("making a directory for critest")?;
+        let containerd = Containerd::start(host, &program("podwright-oci")?, "registry.k8s.io/pause:3.10")?;
+        let until = std::time::Instant::now() + SETTLED_WITHIN;
+        while !containerd.dir().join("containerd.sock").exists() {
+            ensure!(std::time::Instant::now() < until, "containerd did not listen within {SETTLED_WITHIN:?}");
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        Ok(Self { place: Place::Containerd(Box::new(containerd)), _registry: registry })
     }
 
     /// `unix://…` of the daemon.
     pub(crate) fn endpoint(&self) -> String {
         match &self.place {
             Place::Own { daemon, .. } => daemon.endpoint(),
+            Place::Containerd(containerd) => containerd.endpoint(),
             Place::Given { endpoint, .. } => endpoint.clone(),
         }
     }
@@ -72,6 +92,7 @@ impl Stage {
     pub(crate) fn scratch(&self) -> PathBuf {
         match &self.place {
             Place::Own { daemon, .. } => daemon.path("tmp"),
+            Place::Containerd(containerd) => containerd.dir().join("tmp"),
             Place::Given { scratch, .. } => scratch.path().into(),
         }
     }
@@ -80,6 +101,7 @@ impl Stage {
     pub(crate) fn command(&self, program: &Path) -> Command {
         match &self.place {
             Place::Own { daemon, .. } => daemon.host().command(program),
+            Place::Containerd(containerd) => containerd.host().command(program),
             Place::Given { .. } => Command::new(program),
         }
     }
@@ -88,6 +110,7 @@ impl Stage {
     pub(crate) fn log(&self) -> Option<String> {
         match &self.place {
             Place::Own { daemon, .. } => Some(daemon.log()),
+            Place::Containerd(containerd) => std::fs::read_to_string(containerd.dir().join("containerd.log")).ok(),
             Place::Given { .. } => None,
         }
     }
@@ -112,6 +135,14 @@ impl Stage {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
+}
+
+/// Has every registry looked up in this one.
+fn mirror_all(hosts: &Path, registry: &Registry) -> Result<()> {
+    let dir = hosts.join("_default");
+    std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+    let text = format!("[host.\"{}\"]\ncapabilities = [\"pull\", \"resolve\"]\n", registry.url());
+    std::fs::write(dir.join("hosts.toml"), text).with_context(|| format!("writing to {}", dir.display()))
 }
 
 fn census(daemon: &Daemon) -> Result<Census> {

@@ -77,10 +77,22 @@ impl Cgroup {
             Hierarchy::V2(root) => v2::create(root, &self.relative, &mut made),
         };
         if result.is_err() {
-            // Somebody else may have begun to use one of them; then it stays.
-            made.iter().rev().for_each(|directory| drop(std::fs::remove_dir(directory)));
+            unmake(&made);
         }
         result
+    }
+
+    /// Makes it and puts the calling process in, as [`Self::create`] and [`Self::join`] do, for a process without limits of its own,
+    /// which is to be found and killed by it. With v1 it is made for the controllers that do this alone; by the others the process is
+    /// counted in the cgroup above.
+    ///
+    /// # Errors
+    /// If a directory can not be made, or not be joined.
+    pub fn enter_unlimited(&self) -> Result<(), Error> {
+        let Hierarchy::V1(mounts) = &self.hierarchy else { return self.create().and_then(|()| self.join()) };
+        let mut made = Vec::new();
+        let directories = v1::create_to_hold(mounts, &self.relative, &mut made).inspect_err(|_| unmake(&made))?;
+        directories.iter().try_for_each(|directory| files::enter(&directory.join("tasks")))
     }
 
     /// Whether it exists.
@@ -191,6 +203,11 @@ impl Cgroup {
     pub(crate) fn relative(&self) -> &str {
         &self.relative
     }
+}
+
+/// Removes what was made. Somebody else may have begun to use one of them; then it stays.
+fn unmake(made: &[PathBuf]) {
+    made.iter().rev().for_each(|directory| drop(std::fs::remove_dir(directory)));
 }
 
 #[cfg(test)]

@@ -131,7 +131,14 @@ pub(crate) fn effective(rules: &[LinuxDeviceCgroup]) -> Result<Vec<Rule>, Error>
             }));
         }
     }
-    effective.extend(given);
+    for rule in given {
+        // Callers name those of every container again. Each line is a write, and an allowance is not changed by its repetition.
+        let is_repeated =
+            rule.allow && effective.iter().rev().take_while(|known| known.allow).any(|known| *known == rule);
+        if !is_repeated {
+            effective.push(rule);
+        }
+    }
     Ok(effective)
 }
 

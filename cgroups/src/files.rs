@@ -25,6 +25,15 @@ fn write_with(options: &OpenOptions, path: &Path, value: &str) -> Result<(), Err
     result.map_err(|cause| Error::file(format!("write {value:?} to"), path, cause))
 }
 
+/// Writes values to one file, each in one write(2); the file must exist.
+pub(crate) fn write_lines(path: &Path, values: impl Iterator<Item = String>) -> Result<(), Error> {
+    let mut file = OpenOptions::new().write(true).open(path).map_err(|cause| Error::file("open", path, cause))?;
+    for value in values {
+        file.write_all(value.as_bytes()).map_err(|cause| Error::file(format!("write {value:?} to"), path, cause))?;
+    }
+    Ok(())
+}
+
 /// Writes a value; an absent file is told by `false`.
 pub(crate) fn write_if_there(path: &Path, value: &str) -> Result<bool, Error> {
     match write(path, value) {

@@ -10,15 +10,37 @@ use rustix::io::Errno;
 
 use crate::{Cgroup, Error, V1Mount, devices, files, limits};
 
+/// Controllers by which the processes of a cgroup are found and held.
+const HOLDING: [&str; 2] = ["pids", "freezer"];
+
 pub(crate) fn create(mounts: &[V1Mount], relative: &str, made: &mut Vec<PathBuf>) -> Result<(), Error> {
-    for mount in mounts {
-        let directory = mount.directory(relative);
-        files::make_directory(&directory, made)?;
-        if mount.has("cpuset") {
-            inherit_cpuset(&mount.mount_point, &directory)?;
-        }
+    mounts.iter().try_for_each(|mount| create_in(mount, relative, made))
+}
+
+fn create_in(mount: &V1Mount, relative: &str, made: &mut Vec<PathBuf>) -> Result<(), Error> {
+    let directory = mount.directory(relative);
+    files::make_directory(&directory, made)?;
+    if mount.has("cpuset") {
+        inherit_cpuset(&mount.mount_point, &directory)?;
     }
     Ok(())
+}
+
+/// Makes the cgroup where its processes are found, elsewhere the one above it, and returns all of them. One of the memory controller would
+/// have room for every superblock of the host, one of cpusets is compared with its siblings: both grow with the number of pods.
+pub(crate) fn create_to_hold(
+    mounts: &[V1Mount],
+    relative: &str,
+    made: &mut Vec<PathBuf>,
+) -> Result<Vec<PathBuf>, Error> {
+    let above = relative.rsplit_once('/').map_or("", |(above, _)| above);
+    let holds = |mount: &V1Mount| HOLDING.iter().any(|controller| mount.has(controller));
+    let everywhere = !mounts.iter().any(holds);
+    let create = |mount: &V1Mount| {
+        let relative = if everywhere || holds(mount) { relative } else { above };
+        create_in(mount, relative, made).map(|()| mount.directory(relative))
+    };
+    mounts.iter().map(create).collect()
 }
 
 /// A new cpuset is empty and takes no process; it is filled from its parent, which may be new itself. Those below it are told to fill
@@ -190,9 +212,9 @@ pub(crate) fn apply_devices(cgroup: &Cgroup, rules: &[LinuxDeviceCgroup]) -> Res
         return Ok(());
     }
     let directory = needed(cgroup, "devices", || "the list of allowed devices".to_owned())?;
-    for rule in rules {
-        let file = if rule.allow { "devices.allow" } else { "devices.deny" };
-        files::write(&directory.join(file), &rule.to_v1())?;
+    for rules in rules.chunk_by(|one, next| one.allow == next.allow) {
+        let file = if rules.iter().all(|rule| rule.allow) { "devices.allow" } else { "devices.deny" };
+        files::write_lines(&directory.join(file), rules.iter().map(|rule| rule.to_v1()))?;
     }
     Ok(())
 }

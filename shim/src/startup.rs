@@ -75,7 +75,7 @@ pub(crate) fn start() -> Result<Server, FatalError> {
     let hierarchy = Hierarchy::detect().map_err(step("find the cgroups of the host"))?;
     if let Some(path) = &arguments.cgroup {
         let cgroup = hierarchy.cgroup(path).map_err(step("join the shim's cgroup"))?;
-        cgroup.create().and_then(|()| cgroup.join()).map_err(step("join the shim's cgroup"))?;
+        cgroup.enter_unlimited().map_err(step("join the shim's cgroup"))?;
     }
     let signals = watch_children().map_err(step("watch for children"))?;
     Server::new(arguments.sandbox, listener, directory, signals, hierarchy).map_err(step("set up the event loop"))

@@ -306,3 +306,24 @@ fn a_failed_creation_leaves_nothing() {
     assert!(cause.kind() == ErrorKind::NotADirectory && path.starts_with(&bad), "{error:?}");
     assert_eq!(fs::read_dir(good.join("here-before")).unwrap().count(), 0);
 }
+
+#[test]
+fn a_process_without_limits_has_a_cgroup_only_where_it_is_found() {
+    let top = tempfile::tempdir().unwrap();
+    let made = |names: &[&str]| {
+        let mount = |name: &&str| V1Mount {
+            mount_point: top.path().join(name),
+            root: "/".into(),
+            controllers: name.split(',').map(str::to_owned).collect(),
+        };
+        let mounts: Vec<V1Mount> = names.iter().map(mount).collect();
+        mounts.iter().for_each(|mount| fs::create_dir_all(&mount.mount_point).unwrap());
+        let directories = crate::v1::create_to_hold(&mounts, "pod/shim", &mut Vec::new()).unwrap();
+        assert!(directories.iter().all(|directory| directory.is_dir()));
+        let relative = |path: &PathBuf| path.strip_prefix(top.path()).unwrap().to_string_lossy().into_owned();
+        directories.iter().map(relative).collect::<Vec<_>>()
+    };
+    assert_eq!(made(&["memory", "pids", "freezer,x"]), ["memory/pod", "pids/pod/shim", "freezer,x/pod/shim"]);
+    // It has to be somewhere.
+    assert_eq!(made(&["memory", "devices"]), ["memory/pod/shim", "devices/pod/shim"]);
+}

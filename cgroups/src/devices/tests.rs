@@ -95,3 +95,17 @@ fn bad_rules_are_refused() {
         assert!(effective(&[bad]).is_err());
     }
 }
+
+#[test]
+fn what_every_container_has_is_not_written_again() {
+    let null = |allow| rule(allow, LinuxDeviceType::C, Some(1), Some(3), "rwm");
+    let lines = |rules: &[LinuxDeviceCgroup]| -> Vec<String> {
+        effective(rules).unwrap().into_iter().map(|rule| format!("{} {}", rule.allow, rule.to_v1())).collect()
+    };
+    let plain = lines(&[deny_all()]);
+    assert!(plain.contains(&"true c 1:3 rwm".to_owned()));
+    assert_eq!(lines(&[deny_all(), null(true)]), plain);
+    // After a denial it says something again.
+    let again = lines(&[deny_all(), null(false), null(true)]);
+    assert_eq!(again[plain.len()..], ["false c 1:3 rwm", "true c 1:3 rwm"]);
+}

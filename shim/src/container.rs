@@ -181,8 +181,8 @@ impl Server {
         Ok(Outcome::Later)
     }
 
-    /// Everything up to the fork of the log writer, which answers by opening the log; then the specification is read, while
-    /// the writer is at work and has no copy of it.
+    /// Everything up to the fork of the log writer, which answers by opening the log; then the specification is read and the cgroup
+    /// made, while the writer is at work and has no copy of either.
     fn prepare(&mut self, asker: Asker, mut request: StartContainer, fds: Vec<OwnedFd>) -> Result<Container, Failure> {
         let id = parse_id(&request.container)?;
         let Some(fd) = fds.into_iter().next() else {
@@ -208,8 +208,12 @@ impl Server {
             let watched = self.poller.add(&writer.control, Token::Writer(serial));
             watched.map(|()| spec).map_err(|error| Failure::of("watch the log writer of", &id, &error))
         });
-        let spec = match spec {
-            Ok(SpecDocument(spec)) => spec,
+        let limited = spec.and_then(|SpecDocument(spec)| {
+            let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+            if placement.deferred { Ok(()) } else { make_cgroup(&cgroup, resources, &id) }.map(|()| spec)
+        });
+        let spec = match limited {
+            Ok(spec) => spec,
             Err(failure) => {
                 writer.kill();
                 return Err(failure);
@@ -274,7 +278,7 @@ impl Server {
         self.answer_all(askers, &Reply::Failure(failure));
     }
 
-    /// Makes the cgroup and clones the first process.
+    /// Clones the first process.
     fn launch(&mut self, serial: u32) {
         let Some(at) = self.containers.iter().position(|container| container.serial == serial) else { return };
         let mut container = self.containers.swap_remove(at);
@@ -296,9 +300,6 @@ impl Server {
         let resources = prepared.spec.linux().as_ref().and_then(|linux| linux.resources().clone()).map(Box::new);
         if container.deferred {
             container.kills_above = ending::kills_above(&container.cgroup);
-        } else {
-            container.cgroup.create().map_err(|error| cgroup_failure("make the cgroup of", &container.id, &error))?;
-            apply(&container.cgroup, resources.as_deref(), &container.id)?;
         }
         let starting = self.clone_init(container, &mut prepared)?;
         self.poller
@@ -500,6 +501,14 @@ fn reopened(report: &Report) -> Reply {
         return Reply::Done(podwright_shim_api::Done {});
     }
     Reply::Failure(log_failure(report))
+}
+
+/// Makes a cgroup with limits, or nothing.
+fn make_cgroup(cgroup: &Cgroup, resources: Option<&LinuxResources>, id: &str) -> Result<(), Failure> {
+    cgroup.create().map_err(|error| cgroup_failure("make the cgroup of", id, &error))?;
+    apply(cgroup, resources, id).inspect_err(|_| {
+        let _ = cgroup.remove();
+    })
 }
 
 fn apply(cgroup: &Cgroup, resources: Option<&LinuxResources>, id: &str) -> Result<(), Failure> {

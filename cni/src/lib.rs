@@ -1,7 +1,7 @@
 //! Pod networks: CNI plugins by the book, and the embedded default network, which needs none.
 //!
 //! Owns conflists, the running of plugins and their cached results, and the links, addresses, routes and nftables rules of
-//! embedded pods. Leaves to others: making and pinning network namespaces, and when a pod joins or leaves.
+//! embedded pods. Makes network namespaces, and leaves to others: holding and pinning them, and when a pod joins or leaves.
 
 #![forbid(unsafe_code)]
 
@@ -14,6 +14,7 @@ mod files;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod host;
+mod namespace;
 mod netlink;
 mod networks;
 mod nft;
@@ -28,6 +29,7 @@ pub use config::{EmbeddedConfig, NetworkMode, NetworksConfig, Prefix, PrefixErro
 pub use error::CniError;
 #[cfg(feature = "failpoints")]
 pub use failpoints::FAIL_POINTS;
+pub use namespace::make_namespace;
 pub use networks::{LoadedNetwork, Networks, NetworksInfo};
 pub use request::{DnsSettings, NetworkKind, PodNetwork, PodRequest, PortMapping, Protocol};
 pub use strays::Stray;

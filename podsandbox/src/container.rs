@@ -425,7 +425,7 @@ impl Climb for Container {
         edit(&mut self.live().durable.progress)
     }
 
-    async fn save(&self, durable: bool) -> Outcome {
+    async fn save(&self) -> Outcome {
         let gone = self.record_gone.lock().await;
         if *gone {
             return Ok(());
@@ -443,7 +443,7 @@ impl Climb for Container {
             .map_err(|e| EngineError::Internal(format!("{}: encode its record: {e}", self.describe())))?;
         blocking("write the container's record in", &self.dir(), move |dir: &Path| {
             record::private_dir(dir)?;
-            record::replace(&dir.join(record::FILE), &bytes, 0o600, durable)
+            record::replace(&dir.join(record::FILE), &bytes, 0o600, false)
         })
         .await
     }

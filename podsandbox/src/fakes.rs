@@ -190,6 +190,12 @@ impl Network for World {
         if lock(&self.state).failing.contains("network.ready") { Err("it was told to fail".into()) } else { Ok(()) }
     }
 
+    async fn make_namespace(&self) -> Result<OwnedFd, PortError> {
+        self.call("network.make_namespace", "a pod")?;
+        let opened = std::fs::File::open("/proc/self/ns/net");
+        opened.map(OwnedFd::from).map_err(|cause| PortError::Failed(format!("open a namespace: {cause}")))
+    }
+
     async fn setup(&self, request: &NetworkRequest) -> Result<NetworkStatus, PortError> {
         self.call("network.setup", request.sandbox.as_str())?;
         if request.netns.fd.is_none() {
@@ -251,9 +257,6 @@ impl Cgroups for World {
         if !path.starts_with('/') {
             return Err(PortError::Invalid(format!("cgroup parent {parent:?}: it does not begin with a slash")));
         }
-        if parent.is_empty() {
-            lock(&self.state).cgroups.insert(path.clone());
-        }
         Ok(path)
     }
 
@@ -305,6 +308,8 @@ impl Shims for World {
             let mut state = lock(&self.state);
             state.pids += 1;
             let pid = state.pids;
+            let own = request.cgroup_path.rsplit_once('/').filter(|(pod, _)| pod.starts_with("/podwright/"));
+            state.cgroups.extend(own.map(|(pod, _)| pod.to_owned()));
             state.cgroups.insert(request.cgroup_path.clone());
             state.shims.entry(request.sandbox.clone()).or_insert_with(|| ShimWorld::new(pid));
         }

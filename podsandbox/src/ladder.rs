@@ -59,8 +59,6 @@ pub(crate) enum Intent {
     Own,
     /// In the record.
     Recorded,
-    /// In the record, and that survives a power cut.
-    Synced,
 }
 
 /// Where an object is to go.
@@ -152,7 +150,7 @@ pub(crate) trait Climb: Send + Sync + Sized + 'static {
     /// Reads or changes how far it is.
     fn progress<R>(&self, edit: impl FnOnce(&mut Progress) -> R) -> R;
     /// Writes its record.
-    fn save(&self, durable: bool) -> impl Future<Output = Outcome> + Send;
+    fn save(&self) -> impl Future<Output = Outcome> + Send;
     /// Whether a task tries again and again to write its record.
     fn saving(&self) -> &AtomicBool;
     /// Fail points of its engine.
@@ -168,7 +166,7 @@ pub(crate) fn save_soon<T: Climb>(object: &Arc<T>) {
         loop {
             // Before the state is read, so that whoever changes it later does not rely on this try.
             object.saving().store(false, Ordering::SeqCst);
-            let Err(error) = object.save(false).await else { return };
+            let Err(error) = object.save().await else { return };
             if object.saving().swap(true, Ordering::SeqCst) {
                 return;
             }
@@ -203,8 +201,7 @@ async fn run<T: Climb>(object: &Arc<T>, step: &Step<T>) -> Outcome {
     }
     match (step.intent)(object) {
         Intent::Own => {}
-        Intent::Recorded => object.save(false).await?,
-        Intent::Synced => object.save(true).await?,
+        Intent::Recorded => object.save().await?,
     }
     let points = object.failpoints();
     let act = async {
@@ -221,7 +218,7 @@ async fn run<T: Climb>(object: &Arc<T>, step: &Step<T>) -> Outcome {
 /// descent up: it is what gives space back, and each undo may be repeated, so that a daemon that dies meanwhile finds a broken
 /// object and is told again to take it down.
 pub(crate) async fn save_or_later<T: Climb>(object: &Arc<T>) {
-    if object.save(false).await.is_err() {
+    if object.save().await.is_err() {
         save_soon(object);
     }
 }

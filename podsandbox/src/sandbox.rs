@@ -10,6 +10,7 @@
 
 mod files;
 pub(crate) mod forward;
+mod launch;
 pub(crate) mod limits;
 mod operations;
 mod pin;
@@ -100,7 +101,9 @@ pub(crate) struct Live {
     pub(crate) shim_ends: bool,
     pub(crate) shim_pid: i32,
     pub(crate) pause_pid: Option<i32>,
-    /// Held only until the network is set up.
+    /// The start of its shim, from its beginning until it was waited for.
+    pub(crate) launching: Option<Making>,
+    /// Held only until the shim has it.
     pub(crate) netns: Option<Arc<OwnedFd>>,
     pub(crate) containers: BTreeMap<ContainerId, Arc<Container>>,
     pub(crate) execs: HashMap<ExecId, oneshot::Sender<ProcessEnd>>,
@@ -158,6 +161,7 @@ impl Sandbox {
                 shim: None,
                 shim_ends: false,
                 shim_pid: 0,
+                launching: None,
                 pause_pid: None,
                 netns: None,
                 containers: BTreeMap::new(),
@@ -339,7 +343,7 @@ impl Climb for Sandbox {
         edit(&mut self.live().durable.progress)
     }
 
-    async fn save(&self, durable: bool) -> Outcome {
+    async fn save(&self) -> Outcome {
         // Whoever writes last writes the newest state: it is read under this lock.
         let gone = self.record_gone.lock().await;
         if *gone {
@@ -358,7 +362,7 @@ impl Climb for Sandbox {
         let dir = self.shared.sandbox_dir(&self.id);
         blocking("write the sandbox's record in", &dir, move |dir| {
             record::private_dir(dir)?;
-            record::replace(&dir.join(record::FILE), &bytes, 0o600, durable)
+            record::replace(&dir.join(record::FILE), &bytes, 0o600, false)
         })
         .await
     }

@@ -129,7 +129,12 @@ impl Pod {
 
 impl Server {
     /// Makes the pod. Repeated, it answers the same.
-    pub(crate) fn create_pod(&mut self, asker: Asker, request: CreatePod) -> Result<Outcome, Failure> {
+    pub(crate) fn create_pod(
+        &mut self,
+        asker: Asker,
+        request: CreatePod,
+        fds: Vec<OwnedFd>,
+    ) -> Result<Outcome, Failure> {
         if let Some((created, netns)) = self.pod.report() {
             return Ok(Outcome::Answer(Reply::PodCreated(created), netns.into_iter().collect()));
         }
@@ -143,7 +148,7 @@ impl Server {
         }
         self.may_begin("make the namespaces of", "the pod")?;
         let with_pause = request.pid;
-        if let Err(failure) = self.make_pod(request) {
+        if let Err(failure) = self.make_pod(request, fds) {
             self.undo_pod();
             return Err(failure);
         }
@@ -156,13 +161,19 @@ impl Server {
         Ok(Outcome::Answer(Reply::PodCreated(created), netns.into_iter().collect()))
     }
 
-    fn make_pod(&mut self, request: CreatePod) -> Result<(), Failure> {
+    fn make_pod(&mut self, request: CreatePod, fds: Vec<OwnedFd>) -> Result<(), Failure> {
         let step = "make the namespaces of";
+        let given = fds.into_iter().next().filter(|_| request.netns_given);
+        if request.netns_given && (given.is_none() || request.user.is_some()) {
+            let text =
+                "the network namespace that should come with the request is missing, or the pod's user must own it";
+            return Err(Failure::new(FailureKind::Invalid, step, "the pod", text));
+        }
         let user = request.user.map(convert::id_mappings);
         let label = request.mount_label.filter(|label| !label.is_empty());
         let root = user.as_ref().and_then(IdMappings::root);
         let plan = PodPlan {
-            network: request.network,
+            network: request.network && given.is_none(),
             ipc: request.ipc,
             user,
             hostname: request.hostname,
@@ -170,6 +181,9 @@ impl Server {
         };
         self.pod.namespaces = podwright_runtime::make_namespaces(&plan)
             .map_err(|error| convert::error_failure(FailureKind::Setup, step, "the pod", &error))?;
+        if given.is_some() {
+            self.pod.namespaces.network = given;
+        }
         self.pod.shm = request.shm.map(|shm| make_shared_memory(shm, root, label.as_deref())).transpose()?;
         if request.pid {
             self.begin_pause(&request.pause_cgroup.unwrap_or_default(), label.as_deref())?;

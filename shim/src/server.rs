@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::sys::signalfd::SignalFd;
 use podwright_cgroups::Hierarchy;
 use podwright_shim_api::{
-    Call, ContainerReport, Done, ExecReport, Failure, FailureKind, GetState, HelloReply, MAX_PACKET_BYTES,
+    Call, ContainerReport, Done, ExecReport, Failure, FailureKind, GIVEN_NETNS, GetState, HelloReply, MAX_PACKET_BYTES,
     PROTOCOL_VERSION, Reply, Request, StateReply,
 };
 use podwright_types::SandboxId;
@@ -240,7 +240,7 @@ impl Server {
         match call {
             Call::Hello(_) => Ok(self.hello(asker)),
             Call::GetState(request) => Ok(self.state(&request)),
-            Call::CreatePod(request) => self.create_pod(asker, request),
+            Call::CreatePod(request) => self.create_pod(asker, request, fds),
             Call::StartContainer(request) => self.start_container(asker, request, fds),
             Call::Exec(request) => self.start_exec(asker, request, fds),
             Call::SignalContainer(request) => self.signal_container(&request),
@@ -260,7 +260,7 @@ impl Server {
         self.connections.iter_mut().filter(|c| c.serial == asker.connection).for_each(|c| c.greeted = true);
         let hello = HelloReply {
             version: PROTOCOL_VERSION,
-            features: Vec::new(),
+            features: vec![GIVEN_NETNS.to_owned()],
             pid: rustix::process::getpid().as_raw_pid(),
             sandbox: self.sandbox.to_string(),
         };

@@ -73,7 +73,7 @@ async fn make(container: Arc<Container>) -> Outcome {
 async fn make_all(container: &Arc<Container>) -> Outcome {
     container.join_sandbox()?;
     climb(container, steps::MADE).await?;
-    container.save(false).await
+    container.save().await
 }
 
 /// Starts a container. A start that is repeated has the result of the first one, also when the program has ended meanwhile: whoever

@@ -113,7 +113,7 @@ async fn remember(container: &Arc<Container>, merged: Resources) -> Outcome {
         live.durable.resources = Arc::new(merged);
         live.spec = spec.into();
     }
-    container.save(false).await
+    container.save().await
 }
 
 /// Opens the log file anew, after a rotation.

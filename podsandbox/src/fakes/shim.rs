@@ -130,6 +130,10 @@ fn first(args: Option<&Vec<String>>) -> String {
 
 #[async_trait]
 impl Shim for FakeShim {
+    fn pid(&self) -> i32 {
+        lock(&self.world.state).shims.get(&self.sandbox).map_or(0, |shim| shim.pid)
+    }
+
     async fn state(&self) -> Result<ShimState, PortError> {
         self.world.with_shim(&self.sandbox, |shim| ShimState {
             pid: shim.pid,

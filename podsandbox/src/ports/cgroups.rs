@@ -7,7 +7,7 @@ use super::PortError;
 /// Control groups of the host.
 #[async_trait]
 pub trait Cgroups: Send + Sync {
-    /// The cgroup of a pod: below `parent` as the caller gave it, or our own when that is empty.
+    /// The name of a pod's cgroup: below `parent` as the caller gave it, or our own when that is empty. The pod's shim makes it.
     ///
     /// # Errors
     /// `Invalid` if `parent` does not fit the driver (`/a/b` for cgroupfs, `x.slice` for systemd).
@@ -27,10 +27,10 @@ pub trait Cgroups: Send + Sync {
     /// Kills whatever is in the cgroup and removes it and all below; absent is success.
     async fn kill_and_remove(&self, path: &str) -> Result<(), PortError>;
 
-    /// Removes what `pod_parent` made, if it is our own and empty; absent is success.
+    /// Removes what `pod_parent` named, if it is our own and empty; absent is success.
     async fn remove_pod_parent(&self, pod_parent: &str) -> Result<(), PortError>;
 
-    /// Writes limits (OCI `linux.resources`, JSON) to what `pod_parent` made, if it is our own; another is left alone.
+    /// Writes limits (OCI `linux.resources`, JSON) to what `pod_parent` named, if it is our own; another is left alone.
     async fn limit_pod_parent(&self, pod_parent: &str, resources: &str) -> Result<(), PortError>;
 
     /// Makes a systemd scope around a process that waits (systemd driver); does nothing with cgroupfs.

@@ -72,6 +72,9 @@ pub trait Network: Send + Sync {
         None
     }
 
+    /// Makes a network namespace, with its loopback link up. It lasts as long as somebody holds it.
+    async fn make_namespace(&self) -> Result<OwnedFd, PortError>;
+
     /// Connects a pod; CNI ADD. Repeated for the same sandbox it returns the recorded result.
     async fn setup(&self, request: &NetworkRequest) -> Result<NetworkStatus, PortError>;
 

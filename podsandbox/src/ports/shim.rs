@@ -29,6 +29,8 @@ pub struct CreatePod {
     pub hostname: Option<String>,
     /// A network namespace of its own.
     pub network: bool,
+    /// That namespace, where it was made already.
+    pub netns: Option<Arc<OwnedFd>>,
     /// An IPC namespace of its own.
     pub ipc: bool,
     /// A pid namespace shared by the containers, with a pause process as its init.
@@ -247,6 +249,9 @@ pub struct ShimState {
 /// One running shim. Dropping it leaves the shim alone.
 #[async_trait]
 pub trait Shim: Send + Sync {
+    /// Its process.
+    fn pid(&self) -> i32;
+
     /// All that it knows.
     async fn state(&self) -> Result<ShimState, PortError>;
     /// Makes the namespaces; repeated, answers the same.

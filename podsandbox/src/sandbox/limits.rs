@@ -33,7 +33,7 @@ async fn apply(sandbox: &Arc<Sandbox>, limits: PodLimits) -> Outcome {
     let resources = spec::resources_json(&sum(&limits))?;
     sandbox.shared.ports.cgroups.limit_pod_parent(&sandbox.cgroup_parent()?, &resources).await?;
     sandbox.live().durable.limits = Some(Arc::new(limits));
-    sandbox.save(false).await
+    sandbox.save().await
 }
 
 /// What the pod may use: its containers' sum and its overhead. Where the containers have no limit the pod has none.

@@ -90,7 +90,7 @@ async fn make(sandbox: Arc<Sandbox>) -> Outcome {
 async fn make_ready(sandbox: &Arc<Sandbox>) -> Outcome {
     climb(sandbox, steps::TOP).await?;
     sandbox.set_ready()?;
-    sandbox.save(false).await
+    sandbox.save().await
 }
 
 /// Stops a sandbox: kills its containers, gives back its network and all else but the record.

@@ -1,7 +1,8 @@
 //! The table of a sandbox: from its record to its network, and back.
 //!
 //! `address` stands below `shim` so that an embedded pod's address is released only after its namespace is gone; plugins get
-//! theirs to work in (`network` is undone first).
+//! theirs to work in (`network` is undone first). `shim` begins to start it, `namespaces` waits for that; the network is made meanwhile.
+//! What the steps above `shim` leave outside is known by the record that `shim` writes: the undoing of `address` looks for it.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -11,13 +12,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
-use super::{Sandbox, files, pin};
+use super::{Sandbox, files, launch, pin};
 use crate::error::EngineError;
 use crate::ladder::{Climb, Intent, Outcome, Step};
-use crate::model::NamespaceMode;
 use crate::owner::owner_mark;
-use crate::ports::{CgroupPlacement, CreatePod, LaunchShim, Netns, NetworkKind, NetworkRequest, PortError, Shim};
-use crate::record;
+use crate::ports::{Netns, NetworkKind, NetworkRequest, PortError, Shim};
 use crate::shared::blocking;
 
 /// Longest wait for a shim to end what it owns.
@@ -30,7 +29,7 @@ pub(super) const PIN: &str = "pin";
 pub(super) const TOP: &str = "containers";
 
 /// Steps whose work the kernel holds. What is left of the others are files.
-pub(super) const OF_THE_KERNEL: [&str; 5] = ["cgroup", "shim", "namespaces", PIN, TOP];
+pub(super) const OF_THE_KERNEL: [&str; 6] = ["cgroup", "shim", "netns", PIN, "namespaces", TOP];
 
 pub(super) const TABLE: &[Step<Sandbox>] = &[
     Step {
@@ -49,9 +48,10 @@ pub(super) const TABLE: &[Step<Sandbox>] = &[
     },
     Step {
         name: "cgroup",
+        // The shim makes it.
         run: |s| Box::pin(async move { s.cgroup_parent().map(drop) }),
         undo: |s| Box::pin(remove_cgroup(s)),
-        intent: |_| Intent::Recorded,
+        intent: |_| Intent::Own,
         gate: true,
     },
     Step {
@@ -63,14 +63,14 @@ pub(super) const TABLE: &[Step<Sandbox>] = &[
     },
     Step {
         name: "shim",
-        run: |s| Box::pin(launch_shim(s)),
+        run: |s| Box::pin(launch::begin_launch(s)),
         undo: |s| Box::pin(end_shim(s)),
         intent: |_| Intent::Recorded,
         gate: true,
     },
     Step {
-        name: "namespaces",
-        run: |s| Box::pin(make_namespaces(s)),
+        name: "netns",
+        run: |s| Box::pin(launch::make_netns(s)),
         undo: |s| Box::pin(drop_netns(s)),
         intent: |_| Intent::Own,
         gate: true,
@@ -79,15 +79,22 @@ pub(super) const TABLE: &[Step<Sandbox>] = &[
         name: PIN,
         run: |s| Box::pin(pin_netns(s)),
         undo: |s| Box::pin(unpin_netns(s)),
-        intent: |s| if s.has_cni() { Intent::Recorded } else { Intent::Own },
+        intent: |_| Intent::Own,
         gate: true,
     },
     Step {
         name: "network",
         run: |s| Box::pin(set_up_network(s)),
         undo: |s| Box::pin(tear_down_network(s)),
-        // An embedded pod's lease is given back by `address`, which was recorded with `shim`.
-        intent: |s| if s.has_cni() { Intent::Synced } else { Intent::Own },
+        // What plugins are told to make survives a power cut in their attachment's own record.
+        intent: |_| Intent::Own,
+        gate: true,
+    },
+    Step {
+        name: "namespaces",
+        run: |s| Box::pin(launch::make_namespaces(s)),
+        undo: |s| Box::pin(drop_netns(s)),
+        intent: |_| Intent::Own,
         gate: true,
     },
     Step {
@@ -129,23 +136,26 @@ async fn choose_network(sandbox: Arc<Sandbox>) -> Outcome {
 }
 
 async fn release_address(sandbox: Arc<Sandbox>) -> Outcome {
-    if sandbox.live().durable.network_kind != Some(NetworkKind::Embedded) {
-        return Ok(());
+    let kind = sandbox.live().durable.network_kind;
+    match kind {
+        None => Ok(()),
+        Some(NetworkKind::Embedded) => {
+            let request = network_request(&sandbox, NetworkKind::Embedded, Netns { fd: None, path: None });
+            Ok(sandbox.shared.ports.network.teardown(&request).await?)
+        }
+        // A daemon that died may have come to these without a word in the record.
+        Some(NetworkKind::Cni) => {
+            tear_down_network(sandbox.clone()).await?;
+            unpin_netns(sandbox).await
+        }
     }
-    let request = network_request(&sandbox, NetworkKind::Embedded, Netns { fd: None, path: None });
-    Ok(sandbox.shared.ports.network.teardown(&request).await?)
-}
-
-async fn launch_shim(sandbox: Arc<Sandbox>) -> Outcome {
-    let cgroup_path = sandbox.shared.ports.cgroups.shim_path(&sandbox.cgroup_parent()?, &sandbox.id);
-    let request = LaunchShim { sandbox: sandbox.id.clone(), cgroup_path };
-    let (shim, events) = sandbox.shared.ports.shims.launch(&request).await?;
-    sandbox.adopt_shim(shim, events);
-    Ok(())
 }
 
 async fn end_shim(sandbox: Arc<Sandbox>) -> Outcome {
     sandbox.live().shim_ends = true;
+    // One that comes up after this would outlive its pod. Whether it came up is asked next.
+    drop(launch::launched(&sandbox).await);
+    sandbox.live().netns = None;
     if let Some(shim) = connected_shim(&sandbox).await? {
         shut_down(&sandbox, &shim).await?;
     }
@@ -197,50 +207,6 @@ async fn kill_cgroups(sandbox: &Arc<Sandbox>) -> Outcome {
     Ok(())
 }
 
-async fn make_namespaces(sandbox: Arc<Sandbox>) -> Outcome {
-    let shim = sandbox.live().shim.clone().ok_or_else(|| EngineError::Unavailable("its shim is gone".into()))?;
-    let request = pod_request(&sandbox)?;
-    if let Some((shm, _)) = &request.shm {
-        blocking("make the place of the pod's shared memory at", shm, record::private_dir).await?;
-    }
-    let pod = shim.create_pod(&request).await?;
-    let shim_pid = shim.state().await.map(|state| state.pid).unwrap_or_default();
-    let mut live = sandbox.live();
-    live.shim_pid = shim_pid;
-    live.pause_pid = pod.pause_pid;
-    live.netns = pod.netns.map(Arc::new);
-    Ok(())
-}
-
-fn pod_request(sandbox: &Sandbox) -> Result<CreatePod, EngineError> {
-    let (config, modes) = (&sandbox.config, &sandbox.config.namespaces);
-    let own_network = !sandbox.host_network();
-    let own_ipc = modes.ipc != NamespaceMode::Node;
-    let shared_pid = modes.pid == NamespaceMode::Pod;
-    let pause = sandbox.pause_cgroup(&sandbox.cgroup_parent()?)?;
-    Ok(CreatePod {
-        hostname: own_network.then(|| files::hostname(config, &sandbox.id)),
-        network: own_network,
-        ipc: own_ipc,
-        pid: shared_pid,
-        user: modes.user.clone(),
-        sysctls: config.sysctls.clone(),
-        shm: own_ipc.then(|| (sandbox.shared.shm_dir(&sandbox.id), sandbox.shared.config.shm_bytes)),
-        pause_cgroup: shared_pid.then_some(pause),
-        mount_label: crate::spec::shared_label(sandbox.shared.config.selinux, config, &sandbox.id)?,
-    })
-}
-
-impl Sandbox {
-    /// Where the pause process goes: a leaf beside the pod's containers, named by the sandbox.
-    fn pause_cgroup(&self, parent: &str) -> Result<CgroupPlacement, EngineError> {
-        let cgroups = &self.shared.ports.cgroups;
-        let as_container =
-            self.id.as_str().parse().map_err(|e| EngineError::Internal(format!("name a cgroup: {e}")))?;
-        Ok(CgroupPlacement { path: cgroups.container_path(parent, &as_container), deferred: cgroups.deferred() })
-    }
-}
-
 async fn drop_netns(sandbox: Arc<Sandbox>) -> Outcome {
     sandbox.live().netns = None;
     Ok(())
@@ -273,9 +239,7 @@ async fn set_up_network(sandbox: Arc<Sandbox>) -> Outcome {
     let Some(kind) = kind else { return Ok(()) };
     let netns = Netns { fd: Some(own_netns(&sandbox)?), path: pinned_path(&sandbox, kind) };
     let status = sandbox.shared.ports.network.setup(&network_request(&sandbox, kind, netns)).await?;
-    let mut live = sandbox.live();
-    live.durable.network = status;
-    live.netns = None;
+    sandbox.live().durable.network = status;
     Ok(())
 }
 

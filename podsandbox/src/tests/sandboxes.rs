@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::events::{Change, Subject};
-use crate::model::SandboxState;
+use crate::model::{IdMapping, SandboxState, UserNamespace};
 use crate::{EngineError, Outlook, SandboxFilter};
 
 #[test]
@@ -354,4 +354,50 @@ fn a_step_that_hangs_is_told() {
     assert_eq!(explained[0].outlook, Outlook::BeingMade);
     assert_eq!(explained[0].under_way[0].step.step, "network");
     making.abort();
+}
+
+#[test]
+fn the_network_namespace_is_made_by_the_shim_where_no_other_fits() {
+    let node = Node::new();
+    let daemon = node.start();
+    let made = || node.world.calls().iter().filter(|call| call.starts_with("network.make_namespace")).count();
+    daemon.sandbox("plain");
+    assert_eq!(made(), 1);
+    let range = || vec![IdMapping { host_id: 100_000, container_id: 0, length: 65_536 }];
+    let mut user = pod("user");
+    user.namespaces.user = Some(UserNamespace { uids: range(), gids: range() });
+    let mut sysctl = pod("sysctl");
+    sysctl.sysctls.insert("net.ipv4.ip_unprivileged_port_start".into(), "80".into());
+    for config in [user, sysctl] {
+        let id = daemon.run(daemon.engine.run_sandbox(config)).unwrap();
+        assert_eq!(daemon.engine.sandbox(&id).unwrap().network.addresses.len(), 1);
+    }
+    assert_eq!(made(), 1);
+}
+
+#[test]
+fn a_failed_network_waits_for_the_shim_that_starts() {
+    let node = Node::new();
+    node.world.fail("network.setup");
+    let daemon = node.start();
+    for name in ["a", "b", "c"] {
+        let error = daemon.run(daemon.engine.run_sandbox(pod(name))).unwrap_err();
+        assert!(error.to_string().contains("network.setup"), "{error}");
+        node.assert_empty("a failed network");
+    }
+}
+
+#[test]
+fn root_a_shim_that_does_not_start_leaves_no_network() {
+    for is_cni in [false, true] {
+        let node = Node::new();
+        if is_cni {
+            node.world.use_cni();
+        }
+        node.world.fail("shims.launch");
+        let daemon = node.start();
+        let error = daemon.run(daemon.engine.run_sandbox(pod("a"))).unwrap_err();
+        assert!(error.to_string().contains("shims.launch"), "{error}");
+        node.assert_empty("a failed shim");
+    }
 }

@@ -33,6 +33,10 @@ impl Network for PodNetworks {
         self.0.waits_for(sandbox)
     }
 
+    async fn make_namespace(&self) -> Result<OwnedFd, PortError> {
+        podwright_cni::make_namespace().await.map_err(|error| failed(&error))
+    }
+
     async fn setup(&self, request: &NetworkRequest) -> Result<NetworkStatus, PortError> {
         let joined = self.0.setup(&converted(request)).await.map_err(|error| failed(&error))?;
         Ok(NetworkStatus { addresses: joined.addresses })

@@ -2,6 +2,7 @@
 
 mod convert;
 
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 
 use async_trait::async_trait;
@@ -69,14 +70,23 @@ fn refused(failure: &api::Failure, text: String) -> PortError {
 
 #[async_trait]
 impl Shim for ConnectedShim {
+    fn pid(&self) -> i32 {
+        self.client.hello().pid
+    }
+
     async fn state(&self) -> Result<ShimState, PortError> {
         let (state, netns) = self.client.state().await.map_err(|e| client_error("ask the shim for its state", &e))?;
         convert::state(state, netns).map_err(PortError::Failed)
     }
 
     async fn create_pod(&self, request: &CreatePod) -> Result<PodCreated, PortError> {
+        let netns = request.netns.as_ref().map(|netns| netns.as_fd());
+        if netns.is_some() && !self.client.hello().features.iter().any(|feature| feature == api::GIVEN_NETNS) {
+            let text = "the shim is older than podwrightd; install both of one release and start podwrightd again";
+            return Err(PortError::Failed(text.to_owned()));
+        }
         let place = |pid| self.place(request.pause_cgroup.as_ref(), pid, None);
-        let created = self.client.create_pod(convert::create_pod(request), place).await;
+        let created = self.client.create_pod(convert::create_pod(request), netns, place).await;
         let (created, netns) = created.map_err(|e| client_error("make the pod's namespaces", &e))?;
         Ok(convert::pod_created(&created, netns))
     }

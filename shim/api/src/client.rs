@@ -131,17 +131,19 @@ impl Client {
         }
     }
 
-    /// Makes the pod's namespaces. `place` is called with the pid of the pause process if its cgroup is deferred.
+    /// Makes the pod's namespaces, around `netns` if the request says that it is given. `place` is called with the pid of the pause process if its cgroup is deferred.
     pub async fn create_pod<P, F>(
         &self,
         request: CreatePod,
+        netns: Option<BorrowedFd<'_>>,
         place: P,
     ) -> Result<(PodCreated, Option<OwnedFd>), ClientError>
     where
         P: FnOnce(i32) -> F + Send,
         F: Future<Output = Result<(), String>> + Send,
     {
-        let Answer { reply, mut fds } = self.placed_call(Call::CreatePod(request), &[], String::new(), place).await?;
+        let Answer { reply, mut fds } =
+            self.placed_call(Call::CreatePod(request), netns.as_slice(), String::new(), place).await?;
         match reply {
             Reply::PodCreated(created) => Ok((created, fds.pop())),
             other => Err(unexpected("CreatePod", &other)),

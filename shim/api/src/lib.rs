@@ -24,3 +24,6 @@ pub use socket::{MAX_FDS, MAX_PACKET_BYTES};
 
 /// Version of the protocol; raised when something is added that a peer may want to know of.
 pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Feature of a shim that takes the pod's network namespace from the daemon.
+pub const GIVEN_NETNS: &str = "given-netns";

@@ -1,6 +1,8 @@
 //! Containers from start to deletion.
 
-use podwright_shim_api::client::ClientError;
+use std::os::fd::AsFd;
+
+use podwright_shim_api::client::{ClientError, no_placing};
 use podwright_shim_api::{CgroupPlacement, CreatePod, Event, FailureKind, PidChoice, PidPlan, Shm, TerminalSize};
 use serde_json::json;
 
@@ -87,10 +89,9 @@ async fn root_a_shared_pid_namespace_has_a_pause_process() {
     let mut world = World::new().await;
     let pause_cgroup = Some(CgroupPlacement { path: format!("{}/pause", world.cgroup), deferred: false });
     let request = CreatePod { pid: true, pause_cgroup, ..pod() };
-    let (created, netns) =
-        world.client.create_pod(request.clone(), podwright_shim_api::client::no_placing).await.unwrap();
+    let (created, netns) = world.client.create_pod(request.clone(), None, no_placing).await.unwrap();
     assert!(created.pause_pid > 0 && created.has_netns && netns.is_some());
-    let again = world.client.create_pod(request, podwright_shim_api::client::no_placing).await.unwrap().0;
+    let again = world.client.create_pod(request, None, no_placing).await.unwrap().0;
     assert_eq!(again, created);
     let mut start = world.request("c");
     if let Some(namespaces) = &mut start.namespaces {
@@ -102,6 +103,27 @@ async fn root_a_shared_pid_namespace_has_a_pause_process() {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(created.pause_pid), nix::sys::signal::Signal::SIGKILL).unwrap();
     assert!(matches!(world.events.recv().await, Some(Event::PauseExited)));
     assert!(world.client.state().await.unwrap().0.pod.unwrap().pause_ended);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn root_a_pod_lives_in_the_network_that_it_is_given() {
+    let mut world = World::new().await;
+    let make = || {
+        podwright_sys::unshare(rustix::thread::UnshareFlags::NEWNET).unwrap();
+        std::fs::File::open("/proc/thread-self/ns/net").unwrap()
+    };
+    let given = std::thread::spawn(make).join().unwrap();
+    let inode = |file: &std::fs::File| std::os::unix::fs::MetadataExt::ino(&file.metadata().unwrap());
+    assert!(world.client.hello().features.iter().any(|feature| feature == podwright_shim_api::GIVEN_NETNS));
+    let request = CreatePod { netns_given: true, ..pod() };
+    let missing = world.client.create_pod(request.clone(), None, no_placing).await.unwrap_err();
+    assert_eq!(kind(&missing), Some(FailureKind::Invalid));
+    let (_, netns) = world.client.create_pod(request, Some(given.as_fd()), no_placing).await.unwrap();
+    assert_eq!(inode(&netns.unwrap().into()), inode(&given));
+    world.start(world.request("n"), &shell("readlink /proc/self/ns/net")).await.unwrap();
+    assert_eq!(world.end_of("n").await.code, 0);
+    assert!(world.log_texts("n")[0].ends_with(&format!("net:[{}]", inode(&given))), "{:?}", world.log_texts("n"));
     world.finish().await;
 }
 
@@ -127,7 +149,7 @@ async fn root_shared_memory_is_shared_and_not_in_the_hosts_table() {
     let mut world = World::new().await;
     let path = world.path("shm");
     let shm = Some(Shm { path: crate::world::bytes(&path), bytes: 1 << 20 });
-    world.client.create_pod(CreatePod { shm, ..pod() }, podwright_shim_api::client::no_placing).await.unwrap();
+    world.client.create_pod(CreatePod { shm, ..pod() }, None, no_placing).await.unwrap();
     let mut spec = shell(
         "echo shared > /dev/shm/file; dd if=/dev/zero of=/dev/shm/large bs=64k count=100 2>/dev/null || echo full",
     );
@@ -212,11 +234,7 @@ async fn root_a_start_that_fails_names_why_and_leaves_nothing() {
     let error = world.start(world.request("a"), &spec).await.unwrap_err();
     assert_eq!(kind(&error), Some(FailureKind::Setup), "{error}");
     assert!(error.to_string().contains("/absent-source"), "{error}");
-    let error = world
-        .client
-        .start_container(world.request("a"), "{", podwright_shim_api::client::no_placing)
-        .await
-        .unwrap_err();
+    let error = world.client.start_container(world.request("a"), "{", no_placing).await.unwrap_err();
     assert_eq!(kind(&error), Some(FailureKind::Invalid), "{error}");
     let mut request = world.request("a");
     request.seccomp = None;

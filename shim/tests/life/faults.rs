@@ -183,7 +183,7 @@ async fn root_containers_do_not_get_the_daemons_limit_of_open_files() {
     let cgroup = format!("{}/shim", world.cgroup);
     let RunningShim { client, events } = launcher.launch(&world.sandbox, Some(&cgroup)).await.unwrap();
     (world.client, world.events) = (client, events);
-    world.client.create_pod(pod(), no_placing).await.unwrap();
+    world.client.create_pod(pod(), None, no_placing).await.unwrap();
     world.run("c", "ulimit -n").await;
     world.end_of("c").await;
     assert_eq!(world.log_texts("c"), ["stdout F 777"]);

@@ -56,7 +56,7 @@ impl World {
     /// A shim with namespaces of its pod.
     pub(crate) async fn with_pod() -> Self {
         let world = Self::new().await;
-        world.client.create_pod(pod(), no_placing).await.unwrap();
+        world.client.create_pod(pod(), None, no_placing).await.unwrap();
         world
     }
 

@@ -26,6 +26,7 @@ pub(super) fn create_pod(request: &CreatePod) -> api::CreatePod {
         shm: request.shm.as_ref().map(|(path, bytes)| api::Shm { path: path_bytes(path), bytes: *bytes }),
         pause_cgroup: request.pause_cgroup.as_ref().map(placement),
         mount_label: request.mount_label.clone(),
+        netns_given: request.netns.is_some(),
     }
 }
 

@@ -70,7 +70,7 @@ pub struct HelloReply {
     /// [`PROTOCOL_VERSION`](crate::PROTOCOL_VERSION) of the shim.
     #[prost(uint32, tag = "1")]
     pub version: u32,
-    /// What the shim can do beyond the version; none is defined yet.
+    /// What the shim can do beyond the version, such as [`GIVEN_NETNS`](crate::GIVEN_NETNS).
     #[prost(string, repeated, tag = "2")]
     pub features: Vec<String>,
     /// Pid of the shim.

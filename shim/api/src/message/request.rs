@@ -187,6 +187,10 @@ pub struct CreatePod {
     /// SELinux label of /dev/shm and of the pause process's root; absent on a host without SELinux.
     #[prost(string, optional, tag = "9")]
     pub mount_label: Option<String>,
+    /// The network namespace comes with the request, its loopback link up. To shims with
+    /// [`GIVEN_NETNS`](crate::GIVEN_NETNS) only.
+    #[prost(bool, tag = "10")]
+    pub netns_given: bool,
 }
 
 /// Whose namespace of one kind a process uses.

@@ -36,6 +36,7 @@ fn calls() -> Vec<Call> {
             pause_cgroup: Some(placement()),
             // Younger than the samples.
             mount_label: None,
+            netns_given: false,
         }),
         Call::StartContainer(StartContainer {
             container: "c".into(),

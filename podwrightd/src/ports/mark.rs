@@ -9,15 +9,16 @@ use rustix::fs::{XattrFlags, lgetxattr, lsetxattr};
 /// The extended attribute; `trusted` ones are root's.
 const ATTRIBUTE: &str = "trusted.podwright.owner";
 
-/// Makes the cgroup and marks it. The shim would make it a moment later; a kernel without these attributes leaves it without a mark.
+/// Makes the cgroup, in one hierarchy, and marks it. The shim makes it in all of them; a kernel without these attributes leaves it without
+/// a mark.
 pub(crate) fn put(hierarchy: &Hierarchy, path: &str, mark: &str) {
     let Ok(cgroup) = hierarchy.cgroup(path) else { return };
-    if cgroup.create().is_err() {
-        return;
-    }
     let first = match hierarchy {
-        Hierarchy::V1(mounts) => mounts.iter().find_map(|mount| cgroup.directory(mount.controllers.first()?)),
-        Hierarchy::V2(_) => cgroup.directory(""),
+        Hierarchy::V1(mounts) => mounts
+            .iter()
+            .find_map(|mount| cgroup.directory(mount.controllers.first()?))
+            .filter(|directory| std::fs::create_dir_all(directory).is_ok()),
+        Hierarchy::V2(_) => cgroup.directory("").filter(|_| cgroup.create().is_ok()),
     };
     if let Some(directory) = first
         && let Err(error) = lsetxattr(&directory, ATTRIBUTE, mark.as_bytes(), XattrFlags::empty())

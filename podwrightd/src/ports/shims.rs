@@ -54,8 +54,9 @@ impl Shims for ShimLauncher {
         // With systemd the shim can not move by itself: its scope is made around it.
         let deferred = self.driver.cgroups().deferred();
         let cgroup = (!deferred).then_some(request.cgroup_path.as_str());
-        self.driver.mark(&request.cgroup_path, &self.mark).await;
-        let running = self.launcher.launch(&request.sandbox, cgroup).await.map_err(|error| launch_error(&error))?;
+        let marked = self.driver.mark(&request.cgroup_path, &self.mark);
+        let ((), launched) = tokio::join!(marked, self.launcher.launch(&request.sandbox, cgroup));
+        let running = launched.map_err(|error| launch_error(&error))?;
         if deferred {
             let pid = running.client.hello().pid;
             if let Err(error) = self.driver.place(&request.cgroup_path, pid, None).await {

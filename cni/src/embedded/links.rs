@@ -55,7 +55,9 @@ fn make_link(net: &HostNet, pod: &RouteSocket, lease: &Lease, netns: &OwnedFd, m
         if lease.ipv6.is_some() {
             requests.push(netlink::no_link_local(&lease.link));
         }
-        requests.extend([netlink::link_up(&lease.link), netlink::get_link(&lease.link)]);
+        // Asked for while it is down. To be asked for makes the kernel act at once on changes of the link that it put off, and one that is
+        // up and whose peer is not yet up costs a walk over all IPv6 routes of the host.
+        requests.extend([netlink::get_link(&lease.link), netlink::link_up(&lease.link)]);
         run(&net.route, requests, &lease.link, &[Errno::EXIST])
     };
     let mut messages = match make() {

@@ -33,10 +33,16 @@ pub(crate) fn write(path: &Path, record: &impl Serialize, durable: bool) -> Resu
 fn replace(path: &Path, temporary: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
     let mut file = fs::File::create(temporary)?;
     file.write_all(bytes)?;
-    if durable {
+    // Where there was nothing there is nothing to lose, and a torn record means none: then it is enough that all is on disk at the end,
+    // which most file systems do in one go for name and bytes.
+    let is_new = durable && !path.try_exists()?;
+    if durable && !is_new {
         file.sync_data()?;
     }
     fs::rename(temporary, path)?;
+    if is_new {
+        file.sync_all()?;
+    }
     match path.parent() {
         Some(parent) if durable => fs::File::open(parent)?.sync_all(),
         _ => Ok(()),

@@ -32,13 +32,18 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let _lock = listener::lock_root(&config.root)?;
     let open_files = raise_open_files();
 
+    let shim = shim_binary(&config)?;
+    // It takes as long as all that is read below; Status waits for it.
+    let user_namespaces = {
+        let (shim, root) = (shim.clone(), config.root.clone());
+        tokio::spawn(async move { features::user_namespaces(&shim, &root).await })
+    };
     let driver = CgroupDriver::open(config.cgroup.driver)?;
     let images = open_images(&config).await?;
     if config.security.selinux {
         selinux::label_layers(&config.root);
     }
     let networks = Networks::new(settings::networks(&config)).context("cannot open the pod networks")?;
-    let shim = shim_binary(&config)?;
     let launcher = Launcher::new(&shim, &config.state).context("cannot prepare the shim")?.with_open_files(open_files);
     let mark = podwright_podsandbox::owner_mark(&config.root).context("cannot look at the root directory")?;
     let statistics = HostStatistics::new(driver.hierarchy(), networks.clone(), config.root.join("containers"));
@@ -53,7 +58,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let engine = Engine::new(EngineConfig { apparmor_profile, ..settings::engine(&config) }, ports);
     recover(&engine, &networks, &images).await?;
 
-    let user_namespaces = features::user_namespaces(&shim, &config.root).await;
+    let user_namespaces = user_namespaces.await.context("the shim was not asked for user namespaces")?;
     let node = Arc::new(Node::new(&config, driver.kind(), networks.clone(), user_namespaces));
     let (streaming, streams) = bind_streaming(&config).await?;
     let listener = listener::bind(config.listen.path())?;

@@ -65,6 +65,8 @@ impl Content {
         let path = self.root.join(OPENED);
         // Unreadable is torn, which is no clean end either.
         let unclean = match std::fs::read_to_string(&path) {
+            // A daemon that was killed said it.
+            Ok(boot_id) if boot_id == self.boot_id => return false,
             Ok(boot_id) => boot_id.trim() != self.boot_id,
             Err(error) => error.kind() != std::io::ErrorKind::NotFound,
         };

@@ -37,11 +37,21 @@ impl Inner {
 
     /// Frees images that were removed and are held no more.
     pub(super) async fn drop_unheld(self: &std::sync::Arc<Self>) -> Result<()> {
-        self.change_listings(None, |mut listings, is_held| {
-            listings.retain(|listing| listing.entry.name.is_some() || is_held(&listing.image_id));
-            listings
-        })
-        .await?;
+        let stays = |listing: &Listing, is_held: &dyn Fn(&Digest) -> bool| {
+            listing.entry.name.is_some() || is_held(&listing.image_id)
+        };
+        let is_needed = {
+            let catalog = self.catalog();
+            !catalog.listings.iter().all(|listing| stays(listing, &|id| catalog.is_held(id)))
+        };
+        // Writing the list waits for the disk, and the daemon's start for this.
+        if is_needed {
+            self.change_listings(None, |mut listings, is_held| {
+                listings.retain(|listing| stays(listing, is_held));
+                listings
+            })
+            .await?;
+        }
         self.collect().await
     }
 

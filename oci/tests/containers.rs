@@ -323,3 +323,30 @@ fn root_descriptors_are_handed_on() {
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "given\n0\n", "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn root_hooks_run_and_a_filter_does_not_keep_them_from_it() {
+    let mut place = Place::new(&["sleep", "1000"]);
+    let file = |stage: &str| place.directory.path().join(stage);
+    let hook = |stage: &str| {
+        let script = format!("cat >'{}'", file(stage).display());
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}])
+    };
+    let stages = ["createRuntime", "poststart", "poststop"];
+    let hooks: serde_json::Map<String, Value> =
+        stages.map(|stage| (stage.to_owned(), hook(stage))).into_iter().collect();
+    let files = stages.map(file);
+    place.config["hooks"] = json!(hooks);
+    let refused = json!([{"names": ["pidfd_open"], "action": "SCMP_ACT_ERRNO"}]);
+    place.config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": refused});
+    place.write();
+    place.run(&["create", "c"]);
+    let there = || files.each_ref().map(|file| file.exists());
+    assert_eq!(there(), [true, false, false]);
+    place.run(&["start", "c"]);
+    assert_eq!(there(), [true, true, false], "start waits for poststart");
+    let state: Value = serde_json::from_slice(&fs::read(&files[1]).unwrap()).unwrap();
+    assert_eq!((&state["id"], &state["pid"]), (&json!("c"), &place.state()["pid"]));
+    place.run(&["delete", "--force", "c"]);
+    assert_eq!(there(), [true, true, true]);
+}

@@ -130,8 +130,10 @@ impl Finish {
         let last = |socket: &OwnedFd| {
             message::send(socket, &Message::Executing, &[]).step("tell", || "the start of the program")?;
             self.labels.write()?;
+            // The filter may not allow to open it.
+            let own = after.hooks.open_own()?;
             privileges::drop_to(process, &found.user, self.filter.as_deref())?;
-            after.hooks.starting(after.gate.map(|_| socket))?;
+            after.hooks.starting(own.as_ref(), after.gate.map(|_| socket))?;
             let failure = program.execute();
             after.hooks.failed();
             Err(failure)

@@ -162,9 +162,17 @@ impl InitHooks<'_> {
     }
 
     /// The program is executed next. Who let it through its gate waits at `visitor` for the end of the hooks that follow.
-    pub(crate) fn starting(&self, visitor: Option<&OwnedFd>) -> Result<(), Failure> {
+    pub(crate) fn starting(&self, own: Option<&OwnedFd>, visitor: Option<&OwnedFd>) -> Result<(), Failure> {
         self.plan.as_ref().map_or(Ok(()), Plan::run_at_start)?;
-        self.line.as_ref().map_or(Ok(()), |line| line.executing(visitor))
+        match (&self.line, own) {
+            (Some(line), Some(own)) => line.executing(own, visitor),
+            _ => Ok(()),
+        }
+    }
+
+    /// This process, if somebody is to be told of its start.
+    pub(crate) fn open_own(&self) -> Result<Option<OwnedFd>, Failure> {
+        self.line.as_ref().map(|_| runner::own_process()).transpose()
     }
 
     /// It was not.

@@ -43,10 +43,9 @@ impl Line {
     }
 
     /// The program is executed next.
-    pub(crate) fn executing(&self, visitor: Option<&OwnedFd>) -> Result<(), Failure> {
+    pub(crate) fn executing(&self, own: &OwnedFd, visitor: Option<&OwnedFd>) -> Result<(), Failure> {
         let what = || "the process that runs poststart hooks";
-        let own = pidfd_open(getpid(), PidfdFlags::empty()).step("open the process for", what)?;
-        let fds: Vec<BorrowedFd<'_>> = [Some(&own), visitor].into_iter().flatten().map(AsFd::as_fd).collect();
+        let fds: Vec<BorrowedFd<'_>> = [Some(own), visitor].into_iter().flatten().map(AsFd::as_fd).collect();
         send_packet(&self.0, EXECUTING, &fds).step("tell of its start", what)
     }
 
@@ -54,6 +53,11 @@ impl Line {
     pub(crate) fn failed(&self) {
         let _ = send_packet(&self.0, FAILED, &[]);
     }
+}
+
+/// A descriptor for the calling process.
+pub(super) fn own_process() -> Result<OwnedFd, Failure> {
+    pidfd_open(getpid(), PidfdFlags::empty()).step("open the process for", || "the hooks of the container")
 }
 
 /// Clones the process if there is something for it to run. `socket` is the one that the container's process will tell its parent by.

@@ -17,6 +17,7 @@ mod listener;
 mod logging;
 mod ports;
 mod privileges;
+mod rest;
 mod serve;
 mod settings;
 mod systemd;

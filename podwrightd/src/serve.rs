@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tonic::transport::Server;
 
 use crate::incoming::connections;
+use crate::rest::rest_when_quiet;
 
 /// Calls of one client that may be under way at once. A kubelet keeps to far fewer.
 const CALLS_PER_CONNECTION: usize = 1024;
@@ -28,6 +29,7 @@ pub(crate) async fn serve(cri: Cri, listener: UnixListener, drain: Duration) -> 
     let mut server = tokio::spawn(server);
     let watchdog = tokio::spawn(feed_watchdog());
     let thread = tokio::spawn(keep_a_thread());
+    let rest = tokio::spawn(rest_when_quiet());
     tell(&[NotifyState::Ready]);
     let ended = tokio::select! {
         ended = &mut server => Some(ended),
@@ -35,6 +37,7 @@ pub(crate) async fn serve(cri: Cri, listener: UnixListener, drain: Duration) -> 
     };
     watchdog.abort();
     thread.abort();
+    rest.abort();
     match ended {
         Some(ended) => ended?.context("the server ended by itself"),
         None => {

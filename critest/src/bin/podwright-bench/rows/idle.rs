@@ -3,6 +3,8 @@
 mod memory;
 mod reads;
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use podwright_critest::Pod;
 
@@ -23,6 +25,9 @@ const ENOUGH_FOR_LISTS: usize = 100;
 /// Pods that come up at once before they idle.
 const AT_ONCE: usize = 8;
 
+/// How long each daemon is left alone before its memory is read: the rows are about idle ones.
+const SETTLE: Duration = Duration::from_secs(3);
+
 const ALONE: &str = "start of the daemon to its first Status, without pods";
 
 pub(super) async fn measure(bench: &mut Bench) {
@@ -41,12 +46,14 @@ async fn grow(bench: &mut Bench, with_pods: &str) {
     let many = bench.many;
     let stages: Vec<usize> = STAGES.into_iter().filter(|stage| *stage < many).chain([many]).collect();
     let mut part = bench.part(&format!("idle pods, up to {many}"));
+    tokio::time::sleep(SETTLE).await;
     let mut memory = Memory::new(bench);
     let mut pods: Vec<Vec<(Pod, String)>> = bench.contenders.iter().map(|_| Vec::new()).collect();
     for stage in stages {
         let mut of_stage = bench.part(&format!("{stage} idle pods"));
         for (index, (contender, pods)) in bench.contenders.iter().zip(&mut pods).enumerate() {
             if let Some(growth) = part.step(index, more(contender, pods, stage)).await {
+                tokio::time::sleep(SETTLE).await;
                 memory.look(index, contender, growth);
             } else {
                 of_stage.fail(index, format!("it did not come to {stage} pods"));

@@ -22,7 +22,7 @@ use crate::logs::{LogLine, read_log};
 /// How often a state is looked at that nothing announces.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Seconds that exec gets.
-const EXEC_LIMIT_SECONDS: i64 = 30;
+const EXEC_LIMIT_SECONDS: i64 = 60;
 
 /// Largest message that clients take, as kubelet's.
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
@@ -263,7 +263,7 @@ impl Cri {
     /// A call failed, or it did not end in time.
     pub async fn run_to_end(&mut self, pod: &Pod, config: &ContainerConfig) -> Result<ContainerStatus> {
         let id = self.run(pod, config).await?;
-        self.wait(&id, 30).await
+        self.wait(&id, 60).await
     }
 
     /// Runs a command in a container.

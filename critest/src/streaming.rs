@@ -9,7 +9,7 @@ use flate2::{Compress, Compression, FlushCompress};
 use podwright_testutil::{TestHost, in_network_of};
 
 /// Longest wait for an answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 /// Bytes that are read at once when they are only counted.
 const READ_BYTES: usize = 1 << 20;

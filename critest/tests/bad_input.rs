@@ -9,7 +9,7 @@ use podwright_cri_api::v1::{
 };
 use podwright_critest::{Pod, World, WorldBuilder, container, mount, shell, with_world, with_world_of};
 use podwright_testutil::image::{Blob, Compression, Format, Image, ImageBuilder, Layer, LayerBuilder};
-use podwright_testutil::{Daemon, RawReply, RawServer, base};
+use podwright_testutil::{Daemon, RawReply, RawServer, base, write_program};
 use tonic::Code;
 
 /// More than any field may hold.
@@ -301,8 +301,7 @@ fn root_plugins_that_hang_or_print_rubbish_are_given_up_on() {
             ("floods", "#!/bin/sh\nexec cat /dev/zero\n"),
         ] {
             let plugin = world.daemon.path("plugins/bad-plugin");
-            fs::write(&plugin, script)?;
-            fs::set_permissions(&plugin, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+            write_program(&plugin, script)?;
             let bad = r#"{"cniVersion":"1.0.0","name":"bad","plugins":[{"type":"bad-plugin"}]}"#;
             fs::write(&conflist, bad)?;
             let error =
@@ -310,8 +309,7 @@ fn root_plugins_that_hang_or_print_rubbish_are_given_up_on() {
             ensure!(format!("{error:#}").contains("bad-plugin"), "{what}: {error:#}");
             fs::remove_file(&plugin)?;
             // DEL is repeated until it succeeds; a plugin that works again lets it.
-            fs::write(&plugin, "#!/bin/sh\nexit 0\n")?;
-            fs::set_permissions(&plugin, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+            write_program(&plugin, "#!/bin/sh\nexit 0\n")?;
             world.nothing_left().await.with_context(|| format!("a plugin that {what}"))?;
         }
         fs::write(&conflist, good)?;

@@ -306,7 +306,7 @@ fn root_resources_are_limited() {
         let mut greedy = shell("greedy", &image, "sleep 0.2; head -c 200000000 /dev/zero | tail");
         linux(&mut greedy).0.memory_limit_in_bytes = 16 << 20;
         let id = world.run(&pod, &greedy).await?;
-        let status = world.wait(&id, 30).await?;
+        let status = world.wait(&id, 60).await?;
         ensure!(status.reason == "OOMKilled", "{status:?}");
         Ok(())
     });

@@ -2,13 +2,12 @@
 //! process waits for what. (Registries that hang are in `bad_input`, clients that do not read in `streaming` and in the shim's tests.)
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use podwright_cri_api::v1::{ContainerConfig, ContainerState, ListContainersRequest, ListPodSandboxStatsRequest};
 use podwright_critest::{Cri, World, WorldBuilder, container, mount, shell, with_world, with_world_of};
-use podwright_testutil::{Daemon, HungMount};
+use podwright_testutil::{Daemon, HungMount, write_program};
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Status};
 
@@ -142,8 +141,7 @@ fn root_a_plugin_that_never_returns() {
     with_world_of(WorldBuilder::daemon(builder), async |world| {
         let image = world.image.clone();
         let (conflist, plugin) = (world.daemon.path("net.d/10-testnet.conflist"), world.daemon.path("plugins/slow"));
-        fs::write(&plugin, PLUGIN)?;
-        fs::set_permissions(&plugin, fs::Permissions::from_mode(0o755))?;
+        write_program(&plugin, PLUGIN)?;
         fs::write(&conflist, r#"{"cniVersion":"1.0.0","name":"slow","plugins":[{"type":"slow"}]}"#)?;
         let mut calls = world.calls();
         let victim = tokio::spawn(async move { calls.run_pod_named("victim").await });

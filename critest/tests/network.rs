@@ -1,8 +1,9 @@
 //! Pods on their networks: addresses, ports of the host, the world outside.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use podwright_cri_api::v1::Protocol;
@@ -11,7 +12,8 @@ use podwright_testutil::{Daemon, Outside, TestHost, in_network_of};
 
 /// In the background httpd goes only after it listens.
 const SERVE: &str = "mkdir -p /www; echo served > /www/index.html; httpd -p 80 -h /www && echo up; exec sleep 1000";
-const LIMIT: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
 fn root_embedded_pods_are_reachable() {
@@ -37,16 +39,16 @@ async fn reachable(world: &mut World) -> Result<()> {
 
     let other = world.run_pod_named("client").await?;
     let client = world.run(&other, &shell("main", &image, "sleep 1000")).await?;
-    let ask = format!("timeout 5 wget -q -O - http://{address}:80/");
+    let ask = format!("timeout 60 wget -q -O - http://{address}:80/");
     ensure!(world.sh(&client, &ask).await? == "served", "pod to pod");
     ensure!(outside.in_network(|| get(Outside::HOST, 8088))?.contains("served"), "outside to the host's port");
     ensure!(get_from_host(world.daemon.host(), "127.0.0.1", 8088)?.contains("served"), "localhost to the host's port");
-    let hairpin = format!("timeout 5 wget -q -O - http://{}:8088/", Outside::HOST);
+    let hairpin = format!("timeout 60 wget -q -O - http://{}:8088/", Outside::HOST);
     ensure!(world.sh(&client, &hairpin).await? == "served", "pod to the host's port");
 
     let listener = outside.in_network(|| Ok(TcpListener::bind((Outside::ADDRESS, 9099))?))?;
-    world.sh(&client, &format!("(echo hi | timeout 5 nc {} 9099) >/dev/null 2>&1 &", Outside::ADDRESS)).await?;
-    let peer = listener.accept()?.1.ip().to_string();
+    world.sh(&client, &format!("(echo hi | timeout 60 nc {} 9099) >/dev/null 2>&1 &", Outside::ADDRESS)).await?;
+    let peer = accept(&listener)?.ip().to_string();
     ensure!(peer == Outside::HOST, "pods go out under the host's address, not {peer}");
 
     world.remove_pod(&server.id).await?;
@@ -151,6 +153,18 @@ fn root_failing_plugins_leave_nothing() {
         let pod: Pod = world.run_pod_named("unlucky").await?;
         world.remove_pod(&pod.id).await
     });
+}
+
+/// Who connects; [`TcpListener::accept`] has no limit.
+fn accept(listener: &TcpListener) -> Result<SocketAddr> {
+    listener.set_nonblocking(true)?;
+    let end = Instant::now() + LIMIT;
+    loop {
+        match listener.accept() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < end => sleep(LOOK_AGAIN),
+            accepted => return Ok(accepted.context("nobody connects")?.1),
+        }
+    }
 }
 
 async fn network_ready(world: &mut World) -> Result<bool> {

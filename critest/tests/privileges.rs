@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Context, Result, ensure};
 use podwright_critest::{WorldBuilder, container, linux, with_world, with_world_of};
-use podwright_testutil::Daemon;
+use podwright_testutil::{Daemon, write_program};
 
 /// CAP_DAC_OVERRIDE, as a mask.
 const DAC_OVERRIDE: u64 = 1 << 1;
@@ -127,8 +126,7 @@ fn root_plugins_of_the_administrator_may_what_the_node_gives() {
     let builder = Daemon::builder().bridge_chain("1.0.0");
     with_world_of(WorldBuilder::daemon(builder), async |world| {
         let plugin = world.daemon.path("plugins/teller");
-        fs::write(&plugin, PLUGIN)?;
-        fs::set_permissions(&plugin, fs::Permissions::from_mode(0o755))?;
+        write_program(&plugin, PLUGIN)?;
         let conflist = r#"{"cniVersion":"1.0.0","name":"teller","plugins":[{"type":"teller"}]}"#;
         fs::write(world.daemon.path("net.d/10-testnet.conflist"), conflist)?;
         let pod = world.run_pod_named("told").await?;

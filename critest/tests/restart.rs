@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -74,19 +74,30 @@ async fn log_is_whole(world: &World, pod: &Pod) -> Result<()> {
     Ok(())
 }
 
-fn crictl(world: &World, words: &[&str]) -> Result<Child> {
-    let mut command = world.daemon.crictl_command()?;
-    command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    command.spawn().context("starting crictl")
+/// A session of crictl. What it prints stays open for as long as this is there: it must not end because nobody hears it.
+struct Session {
+    crictl: Child,
+    output: BufReader<ChildStdout>,
 }
 
-fn first_line(child: &mut Child) -> Result<String> {
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
-    Ok(line)
+impl Session {
+    fn start(world: &World, words: &[&str]) -> Result<Self> {
+        let mut command = world.daemon.crictl_command()?;
+        command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut crictl = command.spawn().context("starting crictl")?;
+        let output = BufReader::new(crictl.stdout.take().context("no output")?);
+        Ok(Self { crictl, output })
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        Ok(line)
+    }
 }
 
-async fn ends(mut child: Child, what: &str) -> Result<()> {
+async fn ends(mut session: Session, what: &str) -> Result<()> {
+    let child = &mut session.crictl;
     let end = Instant::now() + SOON;
     while child.try_wait()?.is_none() {
         if Instant::now() > end {
@@ -146,10 +157,10 @@ fn root_sessions_end_with_the_daemon_and_leave_nothing() {
         talker.stdin = true;
         let talker = world.run(&pod, &talker).await?;
         for how in ["killed", "asked to end"] {
-            let mut exec = crictl(world, &["exec", "-i", &talker, "sh", "-c", "echo here; exec sleep 3333"])?;
-            ensure!(first_line(&mut exec)? == "here\n", "{how}: the command runs");
-            let mut attach = crictl(world, &["attach", "-i", &talker])?;
-            ensure!(first_line(&mut attach)? == "word\n", "{how}: it is attached");
+            let mut exec = Session::start(world, &["exec", "-i", &talker, "sh", "-c", "echo here; exec sleep 3333"])?;
+            ensure!(exec.line()? == "here\n", "{how}: the command runs");
+            let mut attach = Session::start(world, &["attach", "-i", &talker])?;
+            ensure!(attach.line()? == "word\n", "{how}: it is attached");
             if how == "killed" {
                 world.daemon.kill()?
             } else {
@@ -164,10 +175,10 @@ fn root_sessions_end_with_the_daemon_and_leave_nothing() {
                 ensure!(Instant::now() < end, "{how}: the command outlives its session");
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
-            let mut again = crictl(world, &["attach", &talker])?;
-            ensure!(first_line(&mut again)? == "word\n", "{how}: it can be attached to again");
-            again.kill()?;
-            again.wait()?;
+            let mut again = Session::start(world, &["attach", &talker])?;
+            ensure!(again.line()? == "word\n", "{how}: it can be attached to again");
+            again.crictl.kill()?;
+            again.crictl.wait()?;
         }
         Ok(())
     });

@@ -1,8 +1,10 @@
 //! Where the programs under test are, and what kind of host this is.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// Names the directory with podwrightd, podwright-shim, crictl and `cni/`; set where there is no build tree (in a VM).
 const BIN_DIR: &str = "PODWRIGHT_BIN_DIR";
@@ -66,6 +68,21 @@ fn bin_dir() -> Result<PathBuf> {
     let own = std::env::current_exe().context("asking for the path of this program")?;
     let found = own.ancestors().map(|dir| dir.join("podwright")).find(|dir| dir.is_dir());
     found.with_context(|| format!("no directory podwright above {}; run `cargo xtask build`", shown(&own)))
+}
+
+/// Writes a program that may be executed at once. Another process writes it: a descriptor of ours, inherited by a child that another thread
+/// starts at that moment, would make the file busy for whoever executes it.
+///
+/// # Errors
+/// It can not be written.
+pub fn write_program(path: &Path, text: &str) -> Result<()> {
+    let script = r#"cat >"$0.new" && chmod 755 "$0.new" && mv "$0.new" "$0""#;
+    let mut writer = Command::new("sh").args(["-c", script]).arg(path).stdin(Stdio::piped()).spawn().context("sh")?;
+    let written = writer.stdin.take().context("no pipe")?.write_all(text.as_bytes());
+    let status = writer.wait().context("sh")?;
+    written.with_context(|| format!("writing {}", shown(path)))?;
+    ensure!(status.success(), "writing {}: {status}", shown(path));
+    Ok(())
 }
 
 fn shown(path: &Path) -> String {

@@ -15,7 +15,7 @@ use crate::networks::Networks;
 use crate::request::{NetworkKind, Protocol};
 use crate::testhost::{host_port, in_own_host, inside, netns, request, sh};
 
-const WAIT: Duration = Duration::from_secs(5);
+const WAIT: Duration = Duration::from_secs(60);
 
 fn config(dir: &std::path::Path) -> NetworksConfig {
     NetworksConfig { mode: NetworkMode::Embedded, ..NetworksConfig::new(dir.to_owned()) }

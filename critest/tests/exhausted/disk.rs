@@ -46,14 +46,19 @@ fn pod_name(pod: &Pod) -> &str {
     pod.config.metadata.as_ref().map_or("", |metadata| &metadata.name)
 }
 
-async fn wait_for_lines(log: &std::path::Path) -> Result<()> {
-    let lines = || read_growing_log(log).map_or(0, |lines| lines.len());
-    let (before, end) = (lines(), std::time::Instant::now() + std::time::Duration::from_secs(60));
-    while lines() <= before {
-        ensure!(std::time::Instant::now() < end, "nothing is added to {}", log.display());
+async fn until(what: &str, holds: impl Fn() -> Result<bool>) -> Result<()> {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !holds()? {
+        ensure!(std::time::Instant::now() < end, "it never comes to this: {what}");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     Ok(())
+}
+
+async fn wait_for_lines(log: &std::path::Path) -> Result<()> {
+    let lines = || read_growing_log(log).map_or(0, |lines| lines.len());
+    let before = lines();
+    until(&format!("something is added to {}", log.display()), || Ok(lines() > before)).await
 }
 
 async fn what_takes_is_refused_and_what_gives_works(world: &mut World, how: &str) -> Result<()> {
@@ -157,6 +162,9 @@ fn root_a_disk_that_became_read_only() {
         let (wanted, image) = (push(world, "wanted")?, world.image.clone());
         let pod = world.run_pod_named("old").await?;
         let id = world.run_shell(&pod, "main", "trap 'exit 3' TERM; while :; do sleep 0.1; done").await?;
+        // Written only after the answer; what the disk has of it is what the next daemon knows.
+        let record = world.daemon.inside("root/containers").join(&id).join("record.json");
+        until("the record says that it runs", || Ok(fs::read_to_string(&record)?.contains("Running"))).await?;
         break_disk(world)?;
         let words = "Read-only";
         refused(world.pull(&wanted).await, "a pull", Code::Internal, words)?;

@@ -54,7 +54,7 @@ fn root_every_process_of_a_pod_is_in_its_cgroup() {
 /// The process that sleeps for so long, once it is there.
 async fn found(_: &World, marker: u64) -> Result<u32> {
     let wanted = format!("sleep\0{marker}\0");
-    for _ in 0..500 {
+    for _ in 0..3000 {
         for entry in fs::read_dir("/proc")?.flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
             if fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == wanted.as_bytes()) {

@@ -14,7 +14,7 @@ use podwright_critest::streaming::echo_in_pod_of;
 /// crictl's names of the transports.
 const TRANSPORTS: [&str; 2] = ["spdy", "websocket"];
 /// Time for what is about to happen.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -101,7 +101,7 @@ fn root_crictl_executes_on_a_terminal_of_its_size() {
         for transport in TRANSPORTS {
             // The size arrives on its own stream, perhaps a moment later.
             let script = "tty; until stty size | grep -q '40 100'; do sleep 0.1; done; stty size; echo err >&2";
-            let words = ["exec", "--transport", transport, "-it", &id, "timeout", "20", "sh", "-c", script];
+            let words = ["exec", "--transport", transport, "-it", &id, "timeout", "60", "sh", "-c", script];
             let said = on_a_terminal(&world.daemon, &words, b"")?;
             ensure!(said.contains("/dev/pts/"), "{transport}: {said:?}");
             ensure!(said.contains("40 100\r\n") && said.contains("err\r\n"), "{transport}: {said:?}");

@@ -46,16 +46,21 @@ fn open_all(raw: &mut Raw) -> Result<()> {
 fn descriptors(world: &World) -> Result<(usize, usize)> {
     let count = |pid: &str| std::fs::read_dir(format!("/proc/{pid}/fd")).map(Iterator::count).unwrap_or(0);
     let daemon = count(&world.daemon.pid().context("the daemon is gone")?.to_string());
-    let root = world.daemon.path("state").display().to_string();
-    let mut shims = 0;
+    // A shim is told the sandbox, and its children have its command line.
+    let sockets = std::fs::read_dir(world.daemon.path("state/shims"))?;
+    let ids: Vec<String> =
+        sockets.filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.strip_suffix(".sock")?.to_owned())).collect();
+    let (mut shims, mut seen) = (0, 0);
     for entry in std::fs::read_dir("/proc")? {
         let pid = entry?.file_name().to_string_lossy().into_owned();
         let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let command = String::from_utf8_lossy(&command).into_owned();
-        if command.contains("podwright-shim") && command.contains(&root) {
+        if command.contains("podwright-shim") && ids.iter().any(|id| command.contains(id.as_str())) {
             shims += count(&pid);
+            seen += 1;
         }
     }
+    ensure!(seen >= ids.len(), "{} sockets of shims, and {seen} processes", ids.len());
     Ok((daemon, shims))
 }
 

@@ -115,9 +115,15 @@ async fn root_stdin_stays_open_until_it_is_closed() {
 #[tokio::test]
 async fn root_a_client_that_does_not_read_never_stalls_the_log() {
     let mut world = World::with_pod().await;
-    world.run("c", "read x < /proc/self/fd/0; sleep 0.2; seq 1 200000").await;
+    let mut request = world.request("c");
+    request.stdin = true;
+    world.start(request, &shell("read line; seq 1 200000")).await.unwrap();
+    let (stdin, to_stdin) = pipe();
     let (unread, stdout) = pipe();
-    world.client.attach("c", StreamFds { stdout: Some(stdout), ..StreamFds::default() }).await.unwrap();
+    let streams = StreamFds { stdin: Some(stdin), stdout: Some(stdout), stderr: None };
+    world.client.attach("c", streams).await.unwrap();
+    // It writes only when somebody is there who does not read.
+    rustix::io::write(&to_stdin, b"go\n").unwrap();
     assert_eq!(world.end_of("c").await.code, 0);
     assert_eq!(world.log_texts("c").len(), 200_000);
     drop(unread);

@@ -67,8 +67,9 @@ fn make() -> Sockets {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use tokio::net::TcpListener;
+
+    use super::*;
 
     #[tokio::test]
     async fn ports_are_found_by_either_protocol() {
@@ -101,8 +102,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_that_nobody_listens_on_is_told() {
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap().port();
-        let error = connect(None, free).await.unwrap_err();
+        // Bound and not listening: nobody else gets this port meanwhile.
+        let bound = TcpSocket::new_v4().unwrap();
+        bound.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let error = connect(None, bound.local_addr().unwrap().port()).await.unwrap_err();
         assert!(matches!(&error, PortError::Unavailable(text) if text.contains("nothing listens")), "{error}");
     }
 }

@@ -13,8 +13,8 @@ use podwright_admin_api::v1::{
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
-/// Longer than the daemon takes at most.
-const LIMIT: Duration = Duration::from_secs(30);
+/// Longer than the daemon takes at most: for a check, its look at the host and that at the network.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// For reading all images, and fetching what is damaged.
 const VERIFY_LIMIT: Duration = Duration::from_secs(6 * 3600);

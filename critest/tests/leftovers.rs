@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 use podwright_critest::{Cri, World, host_port, shell, with_world};
-use podwright_testutil::{TestHost, program};
+use podwright_testutil::{Census, TestHost, program};
 use rustix::fs::{XattrFlags, setxattr};
 use tonic::transport::Endpoint;
 
@@ -187,6 +187,51 @@ fn root_each_kind_of_leak_is_named_and_removed_and_live_pods_keep_theirs() {
     });
 }
 
+/// Records that are lost while the daemon is down. What the pods run is nobody's then, and ends: by the daemon's start where their shim
+/// can be asked, and by a repair where its socket is lost, too.
+#[test]
+fn root_pods_without_records_end_with_all_that_they_run() {
+    with_world(async |world| {
+        let mut pods = Vec::new();
+        for name in ["heard", "silent"] {
+            // With a cgroup of kubelet's, which no repair looks into.
+            let pod = world.run_pod_named(name).await?;
+            let id = world.run_shell(&pod, "main", "sleep 1000 & sleep 1000").await?;
+            let pid = world.pid(&id).await?;
+            pods.push((pod, id, pid));
+        }
+        world.daemon.kill()?;
+        let (root, state) = (world.daemon.path("root"), world.daemon.path("state"));
+        for (pod, id, _) in &pods {
+            fs::remove_dir_all(root.join("sandboxes").join(&pod.id))?;
+            fs::remove_dir_all(root.join("containers").join(id))?;
+        }
+        let [(_, _, heard), (silent, _, lost)] = pods.as_slice() else { bail!("two pods") };
+        fs::remove_file(state.join(format!("shims/{}.sock", silent.id)))?;
+        // One that ended has no command line any more.
+        let runs =
+            |pid: &u32| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("sleep"));
+        ensure!(runs(heard) && runs(lost), "they run without a daemon");
+
+        world.daemon.start_again()?;
+        world.reconnect().await?;
+        ensure!(world.pods().await?.is_empty(), "no pod is known");
+        wait(|| Ok(!runs(heard)))?;
+        ensure!(runs(lost), "nobody knows of it");
+        let repaired = said(world, &["check", "--repair"])?;
+        let is_it = |line: &str| line.contains("leftover: process ") && line.contains("was removed");
+        ensure!(repaired.lines().any(is_it), "{repaired}");
+        ensure!(!runs(lost), "its container runs on: {repaired}");
+        let after = said(world, &["check"])?;
+        ensure!(after.contains("nothing that belongs to no record"), "{after}");
+        // As kubelet does it: nothing is in them any more.
+        let rmdir = r#"find /sys/fs/cgroup -depth -type d -path "*/$0/*" -exec rmdir {} \; 2>&1"#;
+        let host = world.daemon.host();
+        host.run(&["sh", "-c", &format!("{rmdir} || true"), host.cgroup_parent().trim_start_matches('/')])?;
+        Ok(())
+    });
+}
+
 /// Another daemon in the same host, with directories of its own.
 struct Second {
     process: Child,
@@ -200,10 +245,11 @@ impl Second {
         Self::launch(host, image_hosts, host.command(program("podwrightd")?), &own).await
     }
 
-    /// In a mount namespace of its own, as in a container, where it has the directories that the first has here.
+    /// In a mount namespace of its own, as in a container, where it has a directory for sockets at the path that the first has here.
+    /// (The root is elsewhere: by its path daemons tell their links from each other's, and these two share a network.)
     async fn start_in_mount_namespace(world: &World) -> Result<(Self, Cri)> {
-        let own = [world.daemon.path("root"), world.daemon.path("state")];
-        let script = r#"set -e; mount -t tmpfs none "$0"; mount -t tmpfs none "$1"; shift; exec "$@""#;
+        let own = [world.daemon.host().dir().join("second/root"), world.daemon.path("state")];
+        let script = r#"set -e; mkdir -p "$0"; mount -t tmpfs none "$1"; shift; exec "$@""#;
         let mut command = world.daemon.host().command("unshare");
         command.args(["-m", "sh", "-c", script]).args(&own).arg(program("podwrightd")?);
         Self::launch(world.daemon.host(), &world.daemon.path("certs.d"), command, &own).await
@@ -241,6 +287,13 @@ impl Second {
     }
 }
 
+impl Second {
+    /// Ends it when its pods have left nothing: links go some time after their namespaces, and then its reaper has work.
+    async fn end(self, world: &World, before: &Census) -> Result<()> {
+        world.comes_back_to(before).await.context("what the second's pods had is there still")
+    }
+}
+
 impl Drop for Second {
     fn drop(&mut self) {
         let _ = self.process.kill();
@@ -255,6 +308,7 @@ fn root_check_repairs_nothing_of_a_daemon_with_the_same_directories_elsewhere() 
         let (second, mut calls) = Second::start_in_mount_namespace(world).await?;
         let image = world.image.clone();
         calls.pull(&image).await?;
+        let before = world.daemon.census()?;
         let pod = calls.run_pod_named("second").await?;
         let id = calls.run(&pod, &shell("main", &image, "sleep 1000")).await?;
 
@@ -262,8 +316,7 @@ fn root_check_repairs_nothing_of_a_daemon_with_the_same_directories_elsewhere() 
         ensure!(!repaired.contains(&pod.id) && !repaired.contains(&id), "{repaired}");
         ensure!(calls.sh(&id, "echo well").await? == "well", "the second's pod");
         calls.remove_pod(&pod.id).await?;
-        drop(second);
-        Ok(())
+        second.end(world, &before).await
     });
 }
 
@@ -274,6 +327,7 @@ fn root_check_repairs_nothing_of_another_daemon() {
         let (second, mut calls) = Second::start(host, &world.daemon.path("certs.d")).await?;
         let image = world.image.clone();
         calls.pull(&image).await?;
+        let before = world.daemon.census()?;
         let mut config = calls.pod("second");
         config.port_mappings.push(host_port(38_113, 80));
         let pod = calls.run_pod(config).await?;
@@ -304,8 +358,6 @@ fn root_check_repairs_nothing_of_another_daemon() {
         let told = String::from_utf8_lossy(&own.output()?.stdout).into_owned();
         ensure!(told.contains("nothing that belongs to no record"), "{told}");
         calls.remove_pod(&pod.id).await?;
-        calls.remove_image(&image).await?;
-        drop(second);
-        Ok(())
+        second.end(world, &before).await
     });
 }

@@ -86,7 +86,7 @@ impl Places {
             false => found.into_iter().map(Found::told).collect(),
         };
         leftovers.extend(self.quarantine());
-        leftovers.truncate(MOST_LEFTOVERS);
+        look.not_checked.extend(cut(&mut leftovers, MOST_LEFTOVERS));
         CheckResponse { leftovers, not_checked: look.not_checked }
     }
 
@@ -154,7 +154,7 @@ impl Look {
             let id = line.split(|byte| *byte == 0).find_map(|word| id_in(std::str::from_utf8(word).ok()?));
             if let (Some(id), true) = (id, is_of(&process, state)) {
                 let name = format!("{} {SHIM}", process.file_name().unwrap_or_default().to_string_lossy());
-                let advice = "kill it; its containers end with it";
+                let advice = "`podwright check --repair` kills its containers and then it; they outlive it otherwise";
                 self.found.push(Found { kind: "process", name, id, path: process, advice, is_ours: true });
             }
         }
@@ -232,6 +232,18 @@ impl Found {
     }
 }
 
+/// Leaves so many, first of all those that are still there, and says what became of the others.
+fn cut(leftovers: &mut Vec<Leftover>, most: usize) -> Option<String> {
+    if leftovers.len() <= most {
+        return None;
+    }
+    leftovers.sort_by_key(|left| left.removed);
+    let beyond = leftovers.split_off(most);
+    let removed = beyond.iter().filter(|left| left.removed).count();
+    let left = beyond.len() - removed;
+    Some(format!("more than {most} leftovers: {removed} more were removed, {left} more are there"))
+}
+
 fn known(engine: &Engine) -> HashSet<String> {
     let sandboxes = engine.sandbox_ids().into_iter().map(|id| id.to_string());
     sandboxes.chain(engine.container_ids().into_iter().map(|id| id.to_string())).collect()
@@ -280,6 +292,17 @@ mod tests {
         for other in ["cni-1234", "lost+found", &id[1..], &format!("x-{id}"), &id.to_uppercase()] {
             assert_eq!(id_in(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn what_is_not_told_is_counted() {
+        let left = |removed| Leftover { removed, ..Leftover::default() };
+        let mut some = vec![left(true), left(false)];
+        assert_eq!(cut(&mut some, 2), None);
+        some.extend([left(true), left(false), left(true)]);
+        let text = cut(&mut some, 2).unwrap();
+        assert!(text.contains("3 more were removed, 0 more are there"), "{text}");
+        assert!(some.len() == 2 && some.iter().all(|left| !left.removed));
     }
 
     #[test]

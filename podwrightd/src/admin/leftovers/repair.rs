@@ -1,6 +1,8 @@
 //! Removing what belongs to no record. Only what is certainly this daemon's: what lies below its own directories, its own shims, and in
 //! places that daemons share (pinned namespaces, cgroups of pods) what has its mark, or no mark while no other daemon is near.
 
+mod descendants;
+
 use std::collections::HashSet;
 use std::fs;
 use std::io;
@@ -15,23 +17,34 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::neighbours::{Neighbours, is_of};
 use super::{CGROUP, Found};
 
+const PROCESS: &str = "process";
 /// What goes first: who uses a thing goes before it.
-const ORDER: [&str; 6] = ["process", "mount", "netns", "cgroup", "socket", "directory"];
+const ORDER: [&str; 6] = [PROCESS, "mount", "netns", "cgroup", "socket", "directory"];
 /// For killed processes to be gone.
 const END_LIMIT: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// Removes all that is found, if it is unknown still, and tells what became of each.
+/// Removes all that is found, if it is unknown still, and tells what became of each. What a pod has whose processes do not end is left.
 pub(super) fn all(mut found: Vec<Found>, state: &Path, known: &HashSet<String>) -> Vec<Leftover> {
     found.sort_by_key(|found| ORDER.iter().position(|kind| *kind == found.kind));
     found.retain(|found| !known.contains(&found.id));
     let neighbours = Neighbours::look(state);
-    found.into_iter().map(|found| one(found, state, &neighbours)).collect()
+    let mut living = HashSet::new();
+    let remove = |found: Found| {
+        let id = found.id.clone();
+        let told = one(found, state, &neighbours, &living);
+        if told.kind == PROCESS && !told.removed {
+            living.insert(id);
+        }
+        told
+    };
+    found.into_iter().map(remove).collect()
 }
 
-fn one(found: Found, state: &Path, neighbours: &Neighbours) -> Leftover {
+fn one(found: Found, state: &Path, neighbours: &Neighbours, living: &HashSet<String>) -> Leftover {
     let outcome = match found.kind {
-        "process" => end_shim(&found.path, state),
+        kind if kind != PROCESS && living.contains(&found.id) => Err("its process was not ended".to_owned()),
+        PROCESS => end_shim(&found.path, state),
         "mount" => unmount(&found.path, UnmountFlags::DETACH).map_err(|errno| io::Error::from(errno).to_string()),
         "netns" => ours_alone(&found, neighbours.in_our_namespace.as_deref()).and_then(|()| unpin(&found.path)),
         "cgroup" => ours_alone(&found, neighbours.anywhere.as_deref()).and_then(|()| remove_cgroup(&found.path)),
@@ -53,7 +66,8 @@ fn ours_alone(found: &Found, neighbour: Option<&str>) -> Result<(), String> {
     }
 }
 
-/// Kills a shim. The descriptor is opened before it is seen whose it is, so that no other process can take its number.
+/// Kills a shim, and what it runs before it: that would live on without it. The descriptor is opened before it is seen whose it is, so
+/// that no other process can take its number.
 fn end_shim(process: &Path, state: &Path) -> Result<(), String> {
     let number = process.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
     let Some(pid) = number.and_then(Pid::from_raw) else { return Err("it has no number".to_owned()) };
@@ -62,6 +76,7 @@ fn end_shim(process: &Path, state: &Path) -> Result<(), String> {
     if !is_of(process, state) {
         return Err("it belongs to another daemon".to_owned());
     }
+    descendants::end(pid)?;
     pidfd_send_signal(&handle, Signal::KILL).map_err(text)?;
     let end = Instant::now() + END_LIMIT;
     // One that has ended and is not reaped yet has no binary any more.

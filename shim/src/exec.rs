@@ -18,6 +18,7 @@ use podwright_shim_api::{
     Exec as ExecRequest, ExecEnd, ExecReport, ExecStarted, Failure, FailureKind, KillExec, ProcessEnd, Reply,
 };
 use podwright_types::ExecId;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, getsid, kill_process, kill_process_group};
 
 use crate::child::Ended;
@@ -122,8 +123,7 @@ impl Server {
 
         let container = self.containers.iter().find(|container| container.id == request.container);
         let container = container.ok_or_else(|| not_found(step, &request.container))?;
-        let (init, pid) = running_init(container)
-            .ok_or_else(|| Failure::new(FailureKind::Busy, step, &request.container, "the container does not run"))?;
+        let (init, pid) = running_init(container).ok_or_else(|| does_not_run(&request.container))?;
         let (writer, stdio, placeholders) = exec_streams(&process, client)
             .map_err(|error| Failure::of("make the streams of an exec in", &request.container, &error.into()))?;
         let cgroup = placement::cgroup_beside(pid, &container.cgroup);
@@ -142,13 +142,17 @@ impl Server {
             .map_err(|error| convert::error_failure(FailureKind::Setup, step, &request.container, &error))
             .and_then(|starting| match self.watch_exec(&starting, writer.is_some(), serial) {
                 Ok(()) => Ok(starting),
-                Err(error) => Err(Failure::of("watch an exec in", &request.container, &error)),
+                Err(error) => {
+                    // It would run with nobody who knows of it.
+                    let _ = rustix::process::pidfd_send_signal(starting.pidfd(), Signal::KILL);
+                    Err(Failure::of("watch an exec in", &request.container, &error))
+                }
             });
         let starting = match started {
             Ok(starting) => starting,
             Err(failure) => {
                 writer.iter().for_each(Writer::kill);
-                return Err(failure);
+                return Err(of_living(Some(container), failure));
             }
         };
         if let Some(writer) = &writer {
@@ -230,6 +234,8 @@ impl Server {
             if ended.is_none() {
                 let _ = rustix::process::pidfd_send_signal(starting.pidfd(), Signal::KILL);
             }
+            let container = self.containers.iter().find(|container| container.id == exec.container);
+            let failure = of_living(container, failure);
             self.answer_all(askers, &Reply::Failure(failure));
         }
         self.drop_exec_writer(exec.writer);
@@ -333,6 +339,25 @@ fn running_init(container: &Container) -> Option<(&OwnedFd, i32)> {
         (Some(init), Phase::Running(started)) => Some((init, started.pid)),
         _ => None,
     }
+}
+
+/// Whether its first process lives: its end may be on the way to here still. Then there is nothing to join any more, and systemd may have
+/// removed its scope.
+pub(crate) fn is_alive(container: &Container) -> bool {
+    let has_ended = |init| poll(&mut [PollFd::new(init, PollFlags::IN)], Some(&Timespec::default())) != Ok(0);
+    running_init(container).is_some_and(|(init, _)| !has_ended(init))
+}
+
+/// The failure of an exec, or that the container ended meanwhile.
+fn of_living(container: Option<&Container>, failure: Failure) -> Failure {
+    match container {
+        Some(container) if !is_alive(container) => does_not_run(&container.id),
+        Some(_) | None => failure,
+    }
+}
+
+fn does_not_run(container: &str) -> Failure {
+    Failure::new(FailureKind::Busy, "execute in", container, "the container does not run")
 }
 
 /// The writer, the streams of the process, and what keeps the writer waiting for its terminal.

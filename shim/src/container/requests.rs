@@ -13,6 +13,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::{Container, Phase, cgroup_failure, not_found};
 use crate::convert;
+use crate::exec::is_alive;
 use crate::server::{Asker, Outcome, Server};
 use crate::streams::Writer;
 use crate::writer::control::{ClientFds, Order};
@@ -179,7 +180,10 @@ impl Server {
                 return Err(Failure::new(FailureKind::Busy, step, &container.id, "it does not run"));
             }
         }
-        container.cgroup.update(&resources).map_err(|error| cgroup_failure(step, &container.id, &error))?;
+        container.cgroup.update(&resources).map_err(|error| match error.is_absent() && !is_alive(container) {
+            true => Failure::new(FailureKind::Busy, step, &container.id, "it does not run"),
+            false => cgroup_failure(step, &container.id, &error),
+        })?;
         Ok(Outcome::done())
     }
 

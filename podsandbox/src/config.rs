@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::ports::{Cgroups, Images, Network, Shims, Statistics};
+use crate::ports::{Cgroups, Extensions, Images, Network, Shims, Statistics};
 
 /// Size of a pod's /dev/shm, as other runtimes have it.
 const DEFAULT_SHM_BYTES: u64 = 64 << 20;
@@ -56,4 +56,6 @@ pub struct Ports {
     pub cgroups: Arc<dyn Cgroups>,
     /// What is used.
     pub statistics: Arc<dyn Statistics>,
+    /// Parts of the operator's own.
+    pub extensions: Arc<dyn Extensions>,
 }

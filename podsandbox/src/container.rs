@@ -26,6 +26,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::error::EngineError;
 use crate::events::{Change, Subject};
+use crate::extend::Told;
 use crate::failpoints::FailPoints;
 use crate::ladder::{Climb, Goal, Outcome, Progress, Step};
 use crate::model::{ContainerConfig, ContainerSnapshot, ContainerState, Exit, ResolvedUser, Resources};
@@ -68,6 +69,15 @@ pub(crate) struct Durable {
     /// Somebody asked for its end; a start that comes after that is not the retry of the first one.
     #[serde(default)]
     pub(crate) stop_asked: bool,
+    /// Its cgroup, where an adjustment chose another than ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cgroup: Option<String>,
+    /// Its system call filter is the one in its directory, where an adjustment gave it one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) own_filter: bool,
+    /// Its namespaces are those of its specification, where an adjustment chose others than ours.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) own_namespaces: bool,
 }
 
 /// The part of a container that changes.
@@ -111,6 +121,8 @@ pub(crate) struct Container {
     pub(crate) rate: Rate,
     /// Places for clients that attach.
     pub(crate) attached: Arc<Semaphore>,
+    /// What the operator's own parts were told of it.
+    pub(crate) told: Told,
 }
 
 impl Container {
@@ -132,6 +144,9 @@ impl Container {
                 resources: Arc::new(config.resources.clone()),
                 stop_signal: 0,
                 stop_asked: false,
+                cgroup: None,
+                own_filter: false,
+                own_namespaces: false,
             },
             config,
         };
@@ -171,6 +186,7 @@ impl Container {
             layer_count: Arc::new(layer_count),
             rate: Rate::default(),
             attached: Arc::new(Semaphore::new(session::MAX_ATTACHED)),
+            told: Told::default(),
         }
     }
 
@@ -192,6 +208,13 @@ impl Container {
 
     /// `linux.cgroupsPath`.
     pub(crate) fn cgroup_path(&self) -> Result<String, EngineError> {
+        match self.live().durable.cgroup.clone() {
+            Some(path) => Ok(path),
+            None => self.planned_cgroup_path(),
+        }
+    }
+
+    fn planned_cgroup_path(&self) -> Result<String, EngineError> {
         Ok(self.shared().ports.cgroups.container_path(&self.sandbox.cgroup_parent()?, &self.id))
     }
 
@@ -391,6 +414,7 @@ impl Container {
         self.notify();
         self.emit(Change::Stopped);
         self.save_soon();
+        self.tell_stopped_soon();
     }
 }
 

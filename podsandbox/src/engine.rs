@@ -322,6 +322,14 @@ impl Engine {
         container::update::update(self.find_container(id)?, resources).await
     }
 
+    /// As [`Engine::update_container`], for the parts behind [`Extensions`](crate::ports::Extensions), which are not asked again.
+    ///
+    /// # Errors
+    /// As [`Engine::update_container`].
+    pub async fn update_container_quietly(&self, id: &ContainerId, resources: Resources) -> Result<(), EngineError> {
+        container::update::update_quietly(self.find_container(id)?, resources).await
+    }
+
     /// Takes the limits of a pod as a whole. They are written to the pod's cgroup where that is our own; a cgroup that the caller
     /// named is the caller's, who writes it in its own order. Zero, empty and absent mean unchanged.
     ///

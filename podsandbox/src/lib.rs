@@ -16,6 +16,7 @@ mod engine;
 mod error;
 mod events;
 mod explain;
+mod extend;
 mod failpoints;
 mod filter;
 #[cfg(feature = "fuzzing")]

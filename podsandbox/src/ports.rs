@@ -5,12 +5,14 @@
 //! the first call began. Every error's text says what was being done, to which object, why it failed and what to do.
 
 mod cgroups;
+mod extensions;
 mod images;
 mod network;
 mod shim;
 mod statistics;
 
 pub use cgroups::Cgroups;
+pub use extensions::{Extensions, Moment, NoExtensions, Turn};
 pub use images::{HealthcheckConfig, Image, ImageConfig, Images};
 pub use network::{Netns, Network, NetworkKind, NetworkRequest};
 pub use shim::{

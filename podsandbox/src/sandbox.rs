@@ -14,7 +14,7 @@ mod launch;
 pub(crate) mod limits;
 mod operations;
 mod pin;
-mod steps;
+pub(crate) mod steps;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap};
@@ -31,6 +31,7 @@ use crate::container::Container;
 use crate::error::EngineError;
 use crate::events::{Change, PodSnapshot, Subject};
 use crate::explain::PastContainers;
+use crate::extend::Told;
 use crate::failpoints::FailPoints;
 use crate::ladder::{Climb, Goal, Outcome, Progress, Step};
 use crate::model::{NamespaceMode, NetworkStatus, PodLimits, SandboxConfig, SandboxSnapshot, SandboxState};
@@ -139,6 +140,8 @@ pub(crate) struct Sandbox {
     pub(crate) rate: Rate,
     /// What was done for containers that are gone.
     past: PastContainers,
+    /// What the operator's own parts were told of it.
+    pub(crate) told: Told,
 }
 
 impl Sandbox {
@@ -179,6 +182,7 @@ impl Sandbox {
             unready: Notify::new(),
             rate: Rate::default(),
             past: PastContainers::default(),
+            told: Told::default(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! From what was asked for and what the image says to the OCI runtime specification of a container. Strings of the image and
 //! annotations of the caller never become control keys.
 
+pub(crate) mod adjusted;
 mod capabilities;
 mod devices;
 mod labels;
@@ -48,7 +49,7 @@ impl Input {
 }
 
 /// Writes the specification, JSON. Looks at the host's devices and profiles.
-pub(crate) fn generate(input: &Input) -> Result<String, EngineError> {
+pub(crate) fn generate(input: &Input) -> Result<Spec, EngineError> {
     let security = &input.config.security;
     check_seccomp(&seccomp(security))?;
     let mut root = Root::default();
@@ -62,7 +63,7 @@ pub(crate) fn generate(input: &Input) -> Result<String, EngineError> {
         .set_mounts(Some(mounts::mounts(input)?))
         .set_annotations(Some(annotations(input)))
         .set_linux(Some(linux(input)?));
-    to_json(&spec)
+    Ok(spec)
 }
 
 fn linux(input: &Input) -> Result<Linux, EngineError> {
@@ -134,6 +135,13 @@ pub(crate) fn namespace_plan(pod: &SandboxConfig, container: &ContainerConfig) -
         user: if pod.namespaces.user.is_some() { NamespaceChoice::Pod } else { NamespaceChoice::Host },
         cgroup: if own_cgroups { NamespaceChoice::New } else { NamespaceChoice::Host },
     }
+}
+
+/// The namespaces of a container by its specification, JSON, which may have been adjusted. The plan that the specification was made
+/// with is the rule.
+pub(crate) fn planned_namespaces(spec: &str, plan: NamespacePlan) -> Result<NamespacePlan, EngineError> {
+    let spec: Spec = serde_json::from_str(spec).map_err(|e| unreadable(&e))?;
+    adjusted::namespaces(&spec, plan)
 }
 
 /// "The pod's" is whatever the pod has.
@@ -209,15 +217,13 @@ pub(crate) fn resources_json(limits: &Resources) -> Result<String, EngineError> 
 pub(crate) fn with_resources(spec: &str, limits: &Resources) -> Result<String, EngineError> {
     let mut spec: Spec = serde_json::from_str(spec).map_err(|e| unreadable(&e))?;
     let mut linux = spec.linux().clone().unwrap_or_default();
-    let rules = linux.resources().as_ref().and_then(|r| r.devices().clone());
-    let mut limits = resources::resources(limits);
-    limits.set_devices(rules);
-    linux.set_resources(Some(limits));
+    let before = linux.resources().clone().unwrap_or_default();
+    linux.set_resources(Some(resources::over(before, limits)));
     spec.set_linux(Some(linux));
     to_json(&spec)
 }
 
-fn to_json(value: &impl serde::Serialize) -> Result<String, EngineError> {
+pub(crate) fn to_json(value: &impl serde::Serialize) -> Result<String, EngineError> {
     serde_json::to_string(value).map_err(|e| unreadable(&e))
 }
 

@@ -41,6 +41,10 @@ pub(crate) struct Config {
     pub pods: PodsConfig,
     /// What containers are confined by beyond what each asks for.
     pub security: SecurityConfig,
+    /// Devices by name.
+    pub cdi: CdiConfig,
+    /// Hooks by directory.
+    pub hooks: HooksConfig,
     /// How long a stop waits for calls in flight, in seconds.
     pub drain_seconds: Positive,
 }
@@ -150,6 +154,34 @@ pub(crate) struct SecurityConfig {
     pub selinux: bool,
 }
 
+/// Devices by name (Container Device Interface).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct CdiConfig {
+    /// Directories with specifications; a later one goes before an earlier one.
+    pub spec_dirs: Vec<PathBuf>,
+}
+
+impl Default for CdiConfig {
+    fn default() -> Self {
+        Self { spec_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()] }
+    }
+}
+
+/// OCI hooks by directory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct HooksConfig {
+    /// Directories with hooks; a file of a later one replaces that of the same name of an earlier one.
+    pub dirs: Vec<PathBuf>,
+}
+
+impl Default for HooksConfig {
+    fn default() -> Self {
+        Self { dirs: vec!["/usr/share/containers/oci/hooks.d".into(), "/etc/containers/oci/hooks.d".into()] }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -164,6 +196,8 @@ impl Default for Config {
             images: ImagesConfig::default(),
             pods: PodsConfig::default(),
             security: SecurityConfig::default(),
+            cdi: CdiConfig::default(),
+            hooks: HooksConfig::default(),
             drain_seconds: Positive::of(30),
         }
     }
@@ -286,7 +320,9 @@ impl Config {
         ];
         let conf_dirs = self.network.cni.conf_dirs.iter().map(|dir| ("network.cni.conf_dirs", dir));
         let bin_dirs = self.network.cni.bin_dirs.iter().map(|dir| ("network.cni.bin_dirs", dir));
-        let mut all = single.into_iter().chain(conf_dirs).chain(bin_dirs);
+        let spec_dirs = self.cdi.spec_dirs.iter().map(|dir| ("cdi.spec_dirs", dir));
+        let hook_dirs = self.hooks.dirs.iter().map(|dir| ("hooks.dirs", dir));
+        let mut all = single.into_iter().chain(conf_dirs).chain(bin_dirs).chain(spec_dirs).chain(hook_dirs);
         match all.find(|(_, path)| !path.as_os_str().is_empty() && !path.is_absolute()) {
             Some((key, path)) => Err(ConfigError::RelativePath { key, path: path.clone() }),
             None => Ok(()),

@@ -14,6 +14,7 @@ use podwright_shim_api::launcher::Launcher;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::extensions::OwnParts;
 use crate::host::{Node, apparmor, features, selinux};
 use crate::ports::{CgroupDriver, HostStatistics, PodNetworks, ShimLauncher, StoredImages};
 use crate::{admin, listener, serve, settings};
@@ -53,6 +54,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         shims: Arc::new(ShimLauncher::new(launcher, driver.clone(), mark.clone())),
         cgroups: driver.cgroups(),
         statistics: Arc::new(statistics),
+        extensions: Arc::new(OwnParts::new(&config)),
     };
     let apparmor_profile = apparmor::load_default().await.map(str::to_owned);
     let engine = Engine::new(EngineConfig { apparmor_profile, ..settings::engine(&config) }, ports);

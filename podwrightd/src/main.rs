@@ -8,6 +8,7 @@
 mod admin;
 mod config;
 mod daemon;
+mod extensions;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod flags;

@@ -62,7 +62,7 @@ async fn run(
         container: container.id.clone(),
         exec,
         process: process.into(),
-        seccomp: crate::spec::seccomp(&container.config.security),
+        seccomp: container.seccomp(),
         fds: GivenFds { stdin: None, stdout: Some(stdout_write), stderr: Some(stderr_write) },
     };
     let mut output = Output::default();

@@ -53,12 +53,16 @@ async fn make(container: Arc<Container>) -> Outcome {
     let _operation = container.operation.lock().await;
     match make_all(&container).await {
         Ok(()) => {
-            let _history = container.sandbox.history();
+            let history = container.sandbox.history();
             container.live().announced = true;
             container.emit(Change::Created);
+            drop(history);
+            container.tell_made().await;
+            container.told.end_turn();
             Ok(())
         }
         Err(error) => {
+            container.told.end_turn();
             container.live().durable.progress.goal = Goal::Removed;
             if let Err(undo) = unmake(&container).await {
                 tracing::warn!(container = %container.id, error = %undo, "a failed container could not be undone; it is tried again");
@@ -109,10 +113,15 @@ fn not_again(container: &Container, why: &str) -> EngineError {
 async fn start_created(container: &Arc<Container>) -> Outcome {
     // A pod that is not ready leaves the container as it is.
     container.sandbox.ready_shim(&format!("start {}", container.describe()))?;
-    match climb(container, steps::PROCESS).await {
+    let started = match container.tell_starting().await {
+        Ok(()) => climb(container, steps::PROCESS).await,
+        refused => refused,
+    };
+    match started {
         Ok(()) => {
             // Until then the record says that a start is in flight, and the shim says how that ended.
             container.save_soon();
+            container.tell_started().await;
             Ok(())
         }
         Err(error) => {
@@ -144,7 +153,7 @@ async fn start_failed(container: &Arc<Container>, error: &EngineError) {
 
 /// Stops a container; see [`Container::stop`].
 pub(crate) async fn stop(container: Arc<Container>, grace: Duration) -> Outcome {
-    detached(async move { container.stop(grace).await }).await
+    detached(async move { container.stop_and_tell(grace).await }).await
 }
 
 /// Removes a container, killing it first if it runs. Files that can not be deleted now are deleted later.
@@ -190,6 +199,8 @@ async fn unmake(container: &Arc<Container>) -> Outcome {
     if container.progress(|p| p.begun("record")) {
         save_or_later(container).await;
     }
+    descend(container, Some(steps::MADE)).await?;
+    container.tell_removed().await;
     descend(container, None).await?;
     let _history = container.sandbox.history();
     container.sandbox.live().containers.remove(&container.id);

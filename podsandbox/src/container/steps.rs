@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use oci_spec::runtime::Spec;
 use tokio::time::sleep;
 
 use super::Container;
 use super::stop::SIGKILL;
 use crate::error::EngineError;
 use crate::ladder::{Climb, Intent, Outcome, Step};
-use crate::model::{ContainerConfig, ContainerState, Mount, MountSource};
+use crate::model::{ContainerConfig, ContainerState, Mount, MountSource, Seccomp};
 use crate::ports::{CgroupPlacement, Image, PortError, Shim, StartContainer, StartFailure};
 use crate::record;
 use crate::shared::blocking;
@@ -23,6 +24,8 @@ const FORGET_PAUSE: Duration = Duration::from_millis(10);
 
 /// The OCI specification in the container's directory.
 pub(crate) const SPECIFICATION_FILE: &str = "config.json";
+/// A system call filter that an adjustment gave it.
+const FILTER_FILE: &str = "seccomp.json";
 
 /// The topmost step of a container that was made.
 pub(super) const MADE: &str = "specification";
@@ -123,6 +126,7 @@ async fn delete_layer(container: Arc<Container>) -> Outcome {
 
 async fn write_specification(container: Arc<Container>) -> Outcome {
     let spec = generate(&container).await?;
+    let spec = adjust(&container, spec).await?;
     let bytes = spec.clone();
     blocking("write the specification", &container.dir().join(SPECIFICATION_FILE), move |path| {
         record::replace(path, bytes.as_bytes(), 0o600, false)
@@ -132,13 +136,37 @@ async fn write_specification(container: Arc<Container>) -> Outcome {
     Ok(())
 }
 
-async fn generate(container: &Arc<Container>) -> Result<Arc<str>, EngineError> {
-    if !container.config.cdi_devices.is_empty() {
-        let names = container.config.cdi_devices.join(", ");
-        return Err(EngineError::Invalid(format!(
-            "CDI devices are not supported ({names}); give the device by its path"
-        )));
+/// Has the operator's own parts look at the specification, and takes over what they changed in it.
+async fn adjust(container: &Arc<Container>, spec: Spec) -> Result<Arc<str>, EngineError> {
+    let extensions = &container.shared().ports.extensions;
+    container.told.begin(extensions.turn().await);
+    let mut spec = extensions.adjust(&container.sandbox.snapshot(), &container.snapshot(), spec).await?;
+    let plan = spec::namespace_plan(&container.sandbox.config, &container.config);
+    let own_namespaces = spec::adjusted::namespaces(&spec, plan.clone())? != plan;
+    let cgroup = spec::adjusted::cgroup_path(&spec, &container.planned_cgroup_path()?);
+    let filter = spec.linux().as_ref().and_then(|linux| linux.seccomp().clone());
+    if let Some(filter) = &filter {
+        let json = serde_json::to_vec(filter).map_err(|e| EngineError::Internal(format!("write a filter: {e}")))?;
+        blocking("write the system call filter", &container.dir().join(FILTER_FILE), move |path| {
+            record::replace(path, &json, 0o600, false)
+        })
+        .await?;
+        // The shim reads it there, for what is executed later too.
+        if let Some(mut linux) = spec.linux().clone() {
+            linux.set_seccomp(None);
+            spec.set_linux(Some(linux));
+        }
     }
+    let mut live = container.live();
+    live.durable.resources = Arc::new(spec::adjusted::limits(&spec, &container.config.resources));
+    live.durable.cgroup = cgroup;
+    live.durable.own_filter = filter.is_some();
+    live.durable.own_namespaces = own_namespaces;
+    drop(live);
+    Ok(spec::to_json(&spec)?.into())
+}
+
+async fn generate(container: &Arc<Container>) -> Result<Spec, EngineError> {
     make_missing_sources(container).await?;
     let image = container.shared().ports.images.resolve(&container.live_image_id()).await?;
     let image_volumes = find_image_volumes(container).await?;
@@ -158,8 +186,7 @@ async fn generate(container: &Arc<Container>) -> Result<Arc<str>, EngineError> {
     };
     // Devices are looked at on the host.
     let built = tokio::task::spawn_blocking(move || spec::generate(&input)).await;
-    let built = built.unwrap_or_else(|e| Err(EngineError::Internal(format!("the task ended early: {e}"))))?;
-    Ok(built.into())
+    built.unwrap_or_else(|e| Err(EngineError::Internal(format!("the task ended early: {e}"))))
 }
 
 /// For each mount of an image the directories that show it, the topmost first.
@@ -212,11 +239,13 @@ async fn start_process(container: Arc<Container>) -> Outcome {
 fn request(container: &Container) -> Result<StartContainer, EngineError> {
     let cgroups = &container.shared().ports.cgroups;
     let cgroup = CgroupPlacement { path: container.cgroup_path()?, deferred: cgroups.deferred() };
-    let (spec, layers) = {
+    let (spec, layers, own_namespaces) = {
         let live = container.live();
-        (live.spec.clone(), live.durable.layers.clone())
+        (live.spec.clone(), live.durable.layers.clone(), live.durable.own_namespaces)
     };
     let security = &container.config.security;
+    let plan = spec::namespace_plan(&container.sandbox.config, &container.config);
+    let namespaces = if own_namespaces { spec::planned_namespaces(&spec, plan)? } else { plan };
     Ok(StartContainer {
         container: container.id.clone(),
         spec,
@@ -226,8 +255,8 @@ fn request(container: &Container) -> Result<StartContainer, EngineError> {
         stdin: container.config.stdin,
         stdin_once: container.config.stdin_once,
         cgroup,
-        namespaces: spec::namespace_plan(&container.sandbox.config, &container.config),
-        seccomp: spec::seccomp(security),
+        namespaces,
+        seccomp: container.seccomp(),
         groups_policy: security.groups_policy,
         bundle: container.dir(),
     })
@@ -276,6 +305,14 @@ async fn shim_is_gone(container: &Container) -> bool {
 }
 
 impl Container {
+    /// The system call filter in force.
+    pub(crate) fn seccomp(&self) -> Seccomp {
+        if self.live().durable.own_filter {
+            return Seccomp::Localhost(self.dir().join(FILTER_FILE));
+        }
+        spec::seccomp(&self.config.security)
+    }
+
     fn live_image_id(&self) -> String {
         self.live().durable.image_id.clone()
     }

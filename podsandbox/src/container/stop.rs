@@ -20,6 +20,13 @@ const NEWS_WAIT: Duration = Duration::from_secs(1);
 pub(super) const SIGKILL: i32 = 9;
 
 impl Container {
+    /// Stops it, and returns when that was told too.
+    pub(crate) async fn stop_and_tell(self: &Arc<Self>, grace: Duration) -> Outcome {
+        self.stop(grace).await?;
+        self.tell_stopped().await;
+        Ok(())
+    }
+
     /// Stops it: at once with a `grace` of zero. Returns when it has ended, or with an error that names what holds it.
     /// Several stops at a time are fine; the shortest grace wins.
     pub(crate) async fn stop(self: &Arc<Self>, grace: Duration) -> Outcome {

@@ -75,6 +75,24 @@ pub(crate) async fn update(container: Arc<Container>, asked: Resources) -> Outco
     crate::validate::resources(&asked).map_err(|e| e.within(format!("update {}", container.describe())))?;
     detached(async move {
         let _operation = container.operation.lock().await;
+        let extensions = &container.shared().ports.extensions;
+        let mut asked = asked;
+        if extensions.listens() {
+            let _turn = extensions.turn().await;
+            asked = extensions.limit(&container.sandbox.snapshot(), &container.snapshot(), asked).await?;
+        }
+        apply(&container, &asked).await.map_err(|e| e.within(format!("update {}", container.describe())))?;
+        container.tell_limited().await;
+        Ok(())
+    })
+    .await
+}
+
+/// The same, asked for by one of the operator's own parts: nobody is asked again.
+pub(crate) async fn update_quietly(container: Arc<Container>, asked: Resources) -> Outcome {
+    crate::validate::resources(&asked).map_err(|e| e.within(format!("update {}", container.describe())))?;
+    detached(async move {
+        // Whoever holds the operation may be waiting for the part that asks.
         apply(&container, &asked).await.map_err(|e| e.within(format!("update {}", container.describe())))
     })
     .await

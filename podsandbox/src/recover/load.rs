@@ -28,6 +28,7 @@ pub(super) async fn load(shared: &Arc<Shared>) -> Result<Vec<String>, EngineErro
     let torn = read.torn_sandboxes.into_iter().map(|id| (rebuilt(shared, id), Unknown::default()));
     for (sandbox, unknown) in read.sandboxes.into_iter().chain(torn) {
         let sandbox = Arc::new(Sandbox::from_record(shared.clone(), sandbox, unknown));
+        sandbox.found_before();
         let key = (sandbox.live().goal() != Goal::Removed).then(|| sandbox.key());
         shared.sandboxes.insert(sandbox.id.clone(), key, sandbox);
     }
@@ -51,6 +52,7 @@ fn rebuilt(shared: &Shared, id: SandboxId) -> SandboxRecord {
 
 fn put(shared: &Shared, sandbox: &Arc<Sandbox>, (record, unknown): (ContainerRecord, Unknown), spec: String) {
     let container = Arc::new(Container::from_record(sandbox.clone(), record, unknown, spec.into()));
+    container.found_before();
     let key = (container.live().goal() != Goal::Removed).then(|| container.key());
     sandbox.live().containers.insert(container.id.clone(), container.clone());
     shared.containers.insert(container.id.clone(), key, container);

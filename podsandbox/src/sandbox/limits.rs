@@ -30,10 +30,17 @@ async fn apply(sandbox: &Arc<Sandbox>, limits: PodLimits) -> Outcome {
     if !sandbox.live().durable.ready {
         return Err(EngineError::FailedPrecondition("it is not ready; there is nothing to limit".into()));
     }
+    let extensions = &sandbox.shared.ports.extensions;
+    if extensions.listens() {
+        let _turn = extensions.turn().await;
+        extensions.limit_sandbox(&sandbox.snapshot(), &limits).await?;
+    }
     let resources = spec::resources_json(&sum(&limits))?;
     sandbox.shared.ports.cgroups.limit_pod_parent(&sandbox.cgroup_parent()?, &resources).await?;
     sandbox.live().durable.limits = Some(Arc::new(limits));
-    sandbox.save().await
+    sandbox.save().await?;
+    sandbox.tell_limited().await;
+    Ok(())
 }
 
 /// What the pod may use: its containers' sum and its overhead. Where the containers have no limit the pod has none.

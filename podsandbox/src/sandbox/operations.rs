@@ -72,9 +72,11 @@ async fn make(sandbox: Arc<Sandbox>) -> Outcome {
     match make_ready(&sandbox).await {
         Ok(()) => {
             sandbox.announce();
+            sandbox.told.end_turn();
             Ok(())
         }
         Err(error) => {
+            sandbox.told.end_turn();
             sandbox.live().durable.progress.goal = Goal::Removed;
             if let Err(undo) = unmake(&sandbox).await {
                 tracing::warn!(sandbox = %sandbox.id, error = %undo, "a failed sandbox could not be undone; it is tried again");
@@ -258,6 +260,7 @@ async fn unmake(sandbox: &Arc<Sandbox>) -> Outcome {
     for outcome in join_all(containers.iter().map(container::remove_wholly)).await {
         outcome?;
     }
+    sandbox.tell_removed().await;
     descend(sandbox, None).await?;
     let _history = sandbox.history();
     let (announced, hidden) = {

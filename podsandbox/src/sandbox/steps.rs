@@ -25,6 +25,8 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 pub(super) const FILES: &str = "files";
 pub(super) const ADDRESS: &str = "address";
 pub(super) const PIN: &str = "pin";
+/// Told to the operator's own parts.
+pub(crate) const EXTENSIONS: &str = "extensions";
 /// The topmost step.
 pub(super) const TOP: &str = "containers";
 
@@ -96,6 +98,18 @@ pub(super) const TABLE: &[Step<Sandbox>] = &[
         undo: |s| Box::pin(drop_netns(s)),
         intent: |_| Intent::Own,
         gate: true,
+    },
+    Step {
+        name: EXTENSIONS,
+        run: |s| Box::pin(async move { s.tell_made().await }),
+        undo: |s| {
+            Box::pin(async move {
+                s.tell_stopped().await;
+                Ok(())
+            })
+        },
+        intent: |_| Intent::Own,
+        gate: false,
     },
     Step {
         name: TOP,
@@ -197,8 +211,7 @@ async fn connected_shim(sandbox: &Arc<Sandbox>) -> Result<Option<Arc<dyn Shim>>,
 async fn kill_cgroups(sandbox: &Arc<Sandbox>) -> Outcome {
     let parent = sandbox.cgroup_parent()?;
     let cgroups = &sandbox.shared.ports.cgroups;
-    let mut paths: Vec<String> =
-        sandbox.all_containers().iter().map(|c| cgroups.container_path(&parent, &c.id)).collect();
+    let mut paths = sandbox.all_containers().iter().map(|c| c.cgroup_path()).collect::<Result<Vec<_>, _>>()?;
     paths.push(sandbox.pause_cgroup(&parent)?.path);
     paths.push(cgroups.shim_path(&parent, &sandbox.id));
     for outcome in join_all(paths.iter().map(|path| cgroups.kill_and_remove(path))).await {
@@ -277,7 +290,7 @@ fn network_request(sandbox: &Sandbox, kind: NetworkKind, netns: Netns) -> Networ
 
 async fn kill_containers(sandbox: Arc<Sandbox>) -> Outcome {
     let containers = sandbox.all_containers();
-    let outcomes = join_all(containers.iter().map(|c| c.stop(Duration::ZERO))).await;
+    let outcomes = join_all(containers.iter().map(|c| c.stop_and_tell(Duration::ZERO))).await;
     let mut errors = outcomes.into_iter().filter_map(Result::err);
     let Some(first) = errors.next() else { return Ok(()) };
     let others: String = errors.map(|error| format!("; {error}")).collect();

@@ -34,6 +34,25 @@ pub(super) fn resources(limits: &Resources) -> LinuxResources {
     all
 }
 
+/// Other limits over those of a specification; what these do not say stays.
+pub(super) fn over(mut all: LinuxResources, limits: &Resources) -> LinuxResources {
+    let new = resources(limits);
+    let cpu = new.cpu().clone().map(|mut cpu| {
+        if let Some(before) = all.cpu() {
+            cpu.set_realtime_runtime(before.realtime_runtime()).set_realtime_period(before.realtime_period());
+        }
+        cpu
+    });
+    let memory = new.memory().as_ref().map(|memory| {
+        let mut before = (*all.memory()).unwrap_or_default();
+        *before.set_limit(memory.limit()).set_swap(memory.swap())
+    });
+    let (cpu, memory) = (cpu.or_else(|| all.cpu().clone()), memory.or(*all.memory()));
+    all.set_cpu(cpu).set_memory(memory);
+    all.set_pids(*new.pids()).set_hugepage_limits(new.hugepage_limits().clone()).set_unified(new.unified().clone());
+    all
+}
+
 fn cpu(limits: &Resources) -> Option<LinuxCpu> {
     let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let mut cpu = LinuxCpu::default();

@@ -23,7 +23,7 @@ fn input(config: ContainerConfig) -> Input {
 }
 
 fn spec(config: ContainerConfig) -> Spec {
-    serde_json::from_str(&generate(&input(config)).unwrap()).unwrap()
+    generate(&input(config)).unwrap()
 }
 
 fn mount(destination: &str) -> Mount {
@@ -83,7 +83,7 @@ fn image_volume(directories: &[&str]) -> (String, PathBuf, Vec<String>) {
     let image = Mount { source, propagation: Propagation::Private, ..mount("/image") };
     let mut input = input(ContainerConfig { mounts: vec![mount("/data"), image], ..ContainerConfig::default() });
     input.image_volumes = vec![directories.iter().map(PathBuf::from).collect()];
-    let spec: Spec = serde_json::from_str(&generate(&input).unwrap()).unwrap();
+    let spec = generate(&input).unwrap();
     let mount = spec.mounts().iter().flatten().find(|m| m.destination() == "/image").unwrap().clone();
     (mount.typ().clone().unwrap(), mount.source().clone().unwrap(), mount.options().clone().unwrap())
 }

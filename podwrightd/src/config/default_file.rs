@@ -78,4 +78,14 @@ shm_mebibytes = 64
 # Whether containers run as container_t, and their files are container_file_t, at a level of their pod's own, where the host has SELinux
 # and its policy knows these types. false: what the CRI asks of SELinux is ignored, as on a host without it.
 selinux = true
+
+[cdi]
+# Directories with CDI specifications (JSON and YAML) of devices that pods ask for by name; a later directory goes before an earlier one.
+# They are read when a device is asked for. [] for none.
+spec_dirs = ["/etc/cdi", "/var/run/cdi"]
+
+[hooks]
+# Directories with OCI hooks as CRI-O and podman read them (oci-hooks(5)); a file of a later directory replaces that of the same name.
+# They are read when a container is made. [] for none.
+dirs = ["/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d"]
 "#;

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Hook, Hooks, Linux, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, Mount, Process, Spec};
+use oci_spec::runtime::{Hook, Linux, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, Mount, Process, Spec};
 
 use crate::document::{DeviceNode, Edits};
 
@@ -170,7 +170,7 @@ fn add_hooks(spec: &mut Spec, edits: &Edits) {
     if edits.hooks.is_empty() {
         return;
     }
-    let mut hooks = spec.hooks().clone().unwrap_or_else(Hooks::default);
+    let mut hooks = spec.hooks().clone().unwrap_or_default();
     for edit in &edits.hooks {
         let filled = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
         let mut hook = Hook::default();

@@ -49,6 +49,8 @@ impl Stamp {
 }
 
 type Parsed = Result<Arc<Document>, String>;
+/// Its directory's place among them, its path and what it says.
+type Good = (usize, PathBuf, Arc<Document>);
 
 /// Devices of the node.
 #[derive(Debug)]
@@ -120,12 +122,7 @@ impl Registry {
         Ok(())
     }
 
-    fn find(
-        &self,
-        name: &Name,
-        files: &[(usize, PathBuf, Arc<Document>)],
-        problems: &[Problem],
-    ) -> Result<Found, Error> {
+    fn find(&self, name: &Name, files: &[Good], problems: &[Problem]) -> Result<Found, Error> {
         let describes = |document: &Document| {
             let device = document.devices.iter().find(|device| device.name == name.device);
             device.filter(|_| document.kind == name.kind).map(|device| device.container_edits.clone())
@@ -149,7 +146,7 @@ impl Registry {
         best.map(|(_, found)| found).ok_or_else(|| self.unknown(name, files, problems))
     }
 
-    fn unknown(&self, name: &Name, files: &[(usize, PathBuf, Arc<Document>)], problems: &[Problem]) -> Error {
+    fn unknown(&self, name: &Name, files: &[Good], problems: &[Problem]) -> Error {
         let kinds = files.iter().any(|(_, _, document)| document.kind == name.kind);
         let hint = match problems.first() {
             Some(problem) => format!(" (one is broken: {}: {})", problem.path.display(), problem.reason),
@@ -161,7 +158,7 @@ impl Registry {
     }
 
     /// All good files, those of the last directory first, and all problems.
-    fn look(&self) -> (Vec<(usize, PathBuf, Arc<Document>)>, Vec<Problem>) {
+    fn look(&self) -> (Vec<Good>, Vec<Problem>) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut good, mut problems, mut seen) = (Vec::new(), Vec::new(), BTreeMap::new());
         for (priority, directory) in self.directories.iter().enumerate().rev() {

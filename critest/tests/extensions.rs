@@ -3,17 +3,15 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use podwright_cri_api::v1::CdiDevice;
-use podwright_critest::{World, WorldBuilder, shell, with_world_of};
+use podwright_critest::{World, WorldBuilder, must, shell, with_world_of};
 use podwright_testutil::Daemon;
 use serde_json::{Value, json};
 
 /// A daemon that reads devices and hooks below `top`.
 fn builder(top: &Path) -> WorldBuilder {
-    for name in ["cdi", "cdi-run", "hooks"] {
-        fs::create_dir(top.join(name)).expect("a directory for the test");
-    }
+    must(["cdi", "cdi-run", "hooks"].iter().try_for_each(|name| fs::create_dir(top.join(name))).map_err(Into::into));
     let dirs = |names: &[&str]| names.iter().map(|name| format!("{:?}", top.join(name))).collect::<Vec<_>>().join(", ");
     WorldBuilder::daemon(Daemon::builder().config(&format!(
         "[cdi]\nspec_dirs = [{}]\n[hooks]\ndirs = [{}]\n",
@@ -58,7 +56,7 @@ fn root_devices_are_given_by_name() {
                     "env": ["PATH=/usr/bin:/bin"]}],
             },
             "devices": [
-                {"name": "a", "containerEdits": {"deviceNodes": [{"path": "/dev/gadget", "hostPath": "/dev/zero", "permissions": "r"}], "env": ["A=1"]}},
+                {"name": "a", "containerEdits": {"deviceNodes": [{"path": "/dev/gadget", "hostPath": "/dev/fuse", "permissions": "r"}], "env": ["A=1"]}},
                 {"name": "b", "containerEdits": {"env": ["B=1"], "additionalGids": [4711]}},
             ],
         });
@@ -69,17 +67,16 @@ fn root_devices_are_given_by_name() {
         // Nobody describes it yet; then somebody does, and the daemon is not asked to look.
         let error = refused(world, &config, &pod).await;
         ensure!(error.contains("vendor.com/gadget=a") && error.contains("cdi-run"), "{error}");
-        ensure!(error.contains("InvalidArgument"), "{error}");
+        ensure!(error.contains("invalid argument"), "{error}");
         fs::write(dir.join("cdi/broken.yaml"), "kind: [")?;
         fs::write(dir.join("cdi-run/gadget.json"), spec.to_string())?;
         let id = world.run(&pod, &config).await?;
         ensure!(world.sh(&id, "echo $GADGETS $A $B").await? == "some 1 1", "environment");
         ensure!(world.sh(&id, "cat /opt/library").await? == "of the vendor", "mount");
-        ensure!(world.sh(&id, "head -c 3 /dev/gadget | wc -c").await? == "3", "device");
-        ensure!(
-            world.sh(&id, "echo 2>&1 > /dev/gadget | grep -c 'not permitted'").await? == "1",
-            "it can only be read"
-        );
+        world
+            .sh(&id, "(exec 3< /dev/gadget) && ! (exec 3> /dev/gadget)")
+            .await
+            .context("a device that can only be read")?;
         ensure!(world.sh(&id, "id -G").await?.split(' ').any(|group| group == "4711"), "group");
         ensure!(fs::read_to_string(&told)? == "of the vendor", "the hook sees the root file system with its mounts");
         // Two files of one directory that describe the same device.

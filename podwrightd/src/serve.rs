@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tonic::transport::Server;
 
 use crate::incoming::connections;
-use crate::rest::rest_when_quiet;
+use crate::rest::give_memory_back;
 
 /// Calls of one client that may be under way at once. A kubelet keeps to far fewer.
 const CALLS_PER_CONNECTION: usize = 1024;
@@ -29,7 +29,7 @@ pub(crate) async fn serve(cri: Cri, listener: UnixListener, drain: Duration) -> 
     let mut server = tokio::spawn(server);
     let watchdog = tokio::spawn(feed_watchdog());
     let thread = tokio::spawn(keep_a_thread());
-    let rest = tokio::spawn(rest_when_quiet());
+    let rest = tokio::spawn(give_memory_back());
     tell(&[NotifyState::Ready]);
     let ended = tokio::select! {
         ended = &mut server => Some(ended),

@@ -18,7 +18,6 @@ mod kill;
 mod mounts;
 mod namespaces;
 mod packets;
-mod program;
 mod seccomp;
 mod signals;
 
@@ -39,7 +38,6 @@ pub use kill::{signal_pidfd, signal_process};
 pub use mounts::{MountAttributes, bind_fd, clone_file_readonly, clone_tree, set_mount_attributes};
 pub use namespaces::{Propagation, join_namespace, join_process_namespaces, unshare};
 pub use packets::{Received, next_packet_length, packet_pair, receive_packet, send_packet};
-pub use program::forget_program_pages;
 pub use rustix::io::Errno;
 pub use seccomp::{SeccompInstruction, install_seccomp_filter};
 pub use signals::{block_signals, ignore_signal, reset_signals};

@@ -59,6 +59,11 @@ pub(crate) fn rss_kib(pid: u32) -> u64 {
     rollup(pid, "Rss:")
 }
 
+/// Resident memory of a process that is no file's, in KiB; 0 when it is gone. Pages of programs are in the page cache whoever maps them.
+pub(crate) fn anonymous_kib(pid: u32) -> u64 {
+    rollup(pid, "Anonymous:")
+}
+
 /// Memory that a process alone dirtied, in KiB.
 pub(crate) fn private_dirty_kib(pid: u32) -> u64 {
     rollup(pid, "Private_Dirty:")

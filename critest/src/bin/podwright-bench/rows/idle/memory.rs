@@ -16,6 +16,8 @@ pub(super) struct Memory {
     /// KiB of each daemon before its first pod, and now.
     before: Vec<Option<u64>>,
     now: Vec<Option<u64>>,
+    /// What each daemon had without pods that is no file's.
+    own_without: Lanes,
     /// KiB by which each contender's pods made the machine's free memory fall.
     fell: Vec<u64>,
     supervisors: Lanes,
@@ -37,7 +39,7 @@ impl Memory {
             }
         }
         let (now, fell) = (before.clone(), vec![0; before.len()]);
-        Self { before, now, fell, supervisors, growth, sum, available, without, dirty }
+        Self { own_without: own(bench), before, now, fell, supervisors, growth, sum, available, without, dirty }
     }
 
     /// A contender came to more pods, for which the machine's free memory fell by `fell` KiB.
@@ -58,6 +60,9 @@ impl Memory {
         }
         let name = format!("memory of the daemon with {pods} pods (RSS)");
         bench.add(Row::new(name, "MiB", Better::Less, with.after(part)).times(5.0));
+        let name = format!("the same with {pods} pods, without pages of files (anonymous)");
+        let own = own(bench);
+        bench.add(Row::new(name, "MiB", Better::Less, own.after(part)));
     }
 
     /// Reads what the supervisors of all pods have.
@@ -86,12 +91,25 @@ impl Memory {
     pub(super) fn add(self, bench: &mut Bench, part: &Part) {
         let row = |name, unit, lanes: Lanes| Row::new(name, unit, Better::Less, lanes.after(part));
         bench.add(row("memory of the daemon without pods (RSS)", "MiB", self.without).times(5.0));
+        let name = "the same without pods, without pages of files (anonymous)";
+        bench.add(row(name, "MiB", self.own_without));
         bench.add(row("memory of a pod's supervisors (PSS)", "KiB", self.supervisors));
         bench.add(row("memory by which the daemon grows per pod (RSS)", "KiB", self.growth));
         bench.add(row("memory per pod of both in sum", "KiB", self.sum).times(3.0));
         bench.add(row("memory of the machine per pod (MemAvailable)", "MiB", self.available).at_most(0.8));
         bench.add(row("memory that a supervisor alone dirtied", "KiB", self.dirty).at_most(150.0));
     }
+}
+
+/// What each daemon has now that is no file's, in MiB.
+fn own(bench: &Bench) -> Lanes {
+    let mut lanes = bench.lanes();
+    for (index, contender) in bench.contenders.iter().enumerate() {
+        if let Some(kib) = contender.pid().map(machine::anonymous_kib).filter(|kib| *kib > 0) {
+            lanes.push_value(index, kib_as_number(kib) / KIB_PER_MIB);
+        }
+    }
+    lanes
 }
 
 fn kib_as_number(kib: u64) -> f64 {

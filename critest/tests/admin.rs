@@ -171,6 +171,7 @@ fn root_check_repairs_what_belongs_to_no_pod_and_nothing_else() {
     with_world(async |world| {
         let pod = world.run_pod_named("kept").await?;
         let id = world.run_shell(&pod, "main", "sleep 1000").await?;
+        world.sh_until(&id, "grep -qx sleep /proc/[0-9]*/comm").await?;
         let before = world.daemon.census()?;
         let (base, nobody) = (world.daemon.path(""), "0f".repeat(32));
         let own = |name: &str| base.join(format!("{name}{nobody}"));

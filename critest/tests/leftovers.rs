@@ -117,6 +117,7 @@ fn root_each_kind_of_leak_is_named_and_removed_and_live_pods_keep_theirs() {
         let (nobody, foreign) = (nobody(1)?, nobody(2)?);
         let pod = world.run_pod(config).await?;
         let id = world.run_shell(&pod, "main", "sleep 1000").await?;
+        world.sh_until(&id, "grep -qx sleep /proc/[0-9]*/comm").await?;
         let before = world.daemon.census()?;
         let host = world.daemon.host();
         let (root, state) = (world.daemon.path("root"), world.daemon.path("state"));

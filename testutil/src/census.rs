@@ -97,8 +97,7 @@ impl Census {
             fs::read_link(format!("/proc/{}/ns/mnt", host.pid())).context("reading the host's namespace")?;
         for pid in pids()? {
             if pid != host.pid() && belongs(pid, host, &namespace) {
-                let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-                self.add("process", name.trim());
+                self.add("process", &name_of(pid));
             }
         }
         Ok(())
@@ -198,6 +197,17 @@ fn walk(dir: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(found)
+}
+
+/// Busybox executes its programs as `/proc/self/exe` and names the process a moment later.
+fn name_of(pid: u32) -> String {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    if name.trim() != "exe" {
+        return name.trim().to_owned();
+    }
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let program = String::from_utf8_lossy(line.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
+    program.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
 fn read(path: &str) -> Result<String> {

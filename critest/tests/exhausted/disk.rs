@@ -68,6 +68,7 @@ async fn what_takes_is_refused_and_what_gives_works(world: &mut World, how: &str
     let pod = world.run_pod_named("old").await?;
     let talker = world.run_shell(&pod, "talker", "exec ping 127.0.0.1").await?;
     let quiet = world.run_shell(&pod, "quiet", "trap 'exit 3' TERM; sleep 1000 & wait").await?;
+    world.sh_until(&quiet, "grep -qx sleep /proc/[0-9]*/comm").await?;
     let created = world.create(&pod, &shell("created", &image, "true")).await?;
     let other = world.run_pod_named("other").await?;
     world.run(&other, &container("main", &image, &["sleep", "1000"])).await?;

@@ -140,6 +140,7 @@ async fn write_specification(container: Arc<Container>) -> Outcome {
 async fn adjust(container: &Arc<Container>, spec: Spec) -> Result<Arc<str>, EngineError> {
     let extensions = &container.shared().ports.extensions;
     container.told.begin(extensions.turn().await);
+    let asked = spec::adjusted::limits(&spec, &container.config.resources);
     let mut spec = extensions.adjust(&container.sandbox.snapshot(), &container.snapshot(), spec).await?;
     let plan = spec::namespace_plan(&container.sandbox.config, &container.config);
     let own_namespaces = spec::adjusted::namespaces(&spec, plan.clone())? != plan;
@@ -158,7 +159,10 @@ async fn adjust(container: &Arc<Container>, spec: Spec) -> Result<Arc<str>, Engi
         }
     }
     let mut live = container.live();
-    live.durable.resources = Arc::new(spec::adjusted::limits(&spec, &container.config.resources));
+    let adjusted = spec::adjusted::limits(&spec, &container.config.resources);
+    if adjusted != asked {
+        live.durable.resources = Arc::new(adjusted);
+    }
     live.durable.cgroup = cgroup;
     live.durable.own_filter = filter.is_some();
     live.durable.own_namespaces = own_namespaces;

@@ -127,16 +127,32 @@ fn collect_daemon(workspace: &Workspace, profile: Profile) -> Result<()> {
 /// Programs that look up no names, and are started often or stay for long.
 const STATIC: [&str; 2] = ["podwright-shim", "podwright-oci"];
 
+const STATIC_FLAGS: &str = "-C target-feature=+crt-static -C force-unwind-tables=no";
+/// A bitmap (DT_RELR) in place of 24 bytes for each relocation: 85 KiB less in the shim.
+const PACKED_RELOCATIONS: &str = " -C link-arg=-Wl,--pack-dyn-relocs=relr";
+/// The first C library whose static programs read them, as major and minor version.
+const FIRST_WITH_PACKED: (u32, u32) = (2, 36);
+
+/// Whether the C library of this machine, which goes into static programs, reads packed relocations.
+fn reads_packed_relocations() -> bool {
+    let Ok(output) = Command::new("getconf").arg("GNU_LIBC_VERSION").output() else { return false };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let version = text.trim().strip_prefix("glibc ").and_then(|version| version.split_once('.'));
+    let number = |text: &str| text.split('.').next().and_then(|text| text.parse().ok());
+    version.and_then(|(major, minor)| Some((number(major)?, number(minor)?))).is_some_and(|of| of >= FIRST_WITH_PACKED)
+}
+
 /// Builds them static, and without tables for unwinding: a panic ends them. A `--target` of its own keeps the flags away from all
 /// other builds. Returns their directory.
 fn static_programs(workspace: &Workspace) -> Result<PathBuf> {
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let relocations = if reads_packed_relocations() { PACKED_RELOCATIONS } else { "" };
     for program in STATIC {
         step(&format!("building {program}, static"));
         // One by one: in one go each would get the features that the others ask of a common crate.
         let words = ["build", "--quiet", "--package", program, "--profile", "shim", "--target", &triple];
         let mut command = workspace.cargo(&words);
-        process::run(command.env("RUSTFLAGS", "-C target-feature=+crt-static -C force-unwind-tables=no"))?;
+        process::run(command.env("RUSTFLAGS", format!("{STATIC_FLAGS}{relocations}")))?;
     }
     Ok(workspace.target.join(triple).join("shim"))
 }

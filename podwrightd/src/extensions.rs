@@ -9,8 +9,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use oci_spec::runtime::Spec;
 use podwright_cdi::{Name, Registry, asked_by_annotations};
-use podwright_podsandbox::model::{ContainerConfig, ContainerSnapshot, PodLimits, Resources, SandboxSnapshot};
-use podwright_podsandbox::ports::{Extensions, Moment, PortError, Turn};
+use podwright_podsandbox::model::{ContainerConfig, ContainerSnapshot, SandboxSnapshot};
+use podwright_podsandbox::ports::{Extensions, PortError};
 
 use self::hooks::HookDirectories;
 use crate::config::Config;
@@ -49,14 +49,6 @@ async fn on_disk<T: Send + 'static>(
 
 #[async_trait]
 impl Extensions for OwnParts {
-    fn listens(&self) -> bool {
-        false
-    }
-
-    async fn turn(&self) -> Turn {
-        Turn::free()
-    }
-
     async fn adjust(
         &self,
         sandbox: &SandboxSnapshot,
@@ -72,22 +64,5 @@ impl Extensions for OwnParts {
             Ok(spec)
         })
         .await
-    }
-
-    async fn limit(
-        &self,
-        _: &SandboxSnapshot,
-        _: &ContainerSnapshot,
-        asked: Resources,
-    ) -> Result<Resources, PortError> {
-        Ok(asked)
-    }
-
-    async fn limit_sandbox(&self, _: &SandboxSnapshot, _: &PodLimits) -> Result<(), PortError> {
-        Ok(())
-    }
-
-    async fn tell(&self, _: Moment, _: &SandboxSnapshot, _: Option<&ContainerSnapshot>) -> Result<(), PortError> {
-        Ok(())
     }
 }

@@ -49,14 +49,18 @@ impl Turn {
     }
 }
 
-/// Parts of the operator's own. Every method is called in a [`Turn`].
+/// Parts of the operator's own. Every method is called in a [`Turn`]. Those that are not implemented change nothing and listen to nothing.
 #[async_trait]
 pub trait Extensions: Send + Sync {
     /// Whether anybody may want to be told. If not, nothing but [`Extensions::adjust`] is called.
-    fn listens(&self) -> bool;
+    fn listens(&self) -> bool {
+        false
+    }
 
     /// Waits for a turn.
-    async fn turn(&self) -> Turn;
+    async fn turn(&self) -> Turn {
+        Turn::free()
+    }
 
     /// May change the specification of a container that is being made.
     ///
@@ -64,10 +68,12 @@ pub trait Extensions: Send + Sync {
     /// Undo the container. `Invalid` names what was asked for and can not be.
     async fn adjust(
         &self,
-        sandbox: &SandboxSnapshot,
-        container: &ContainerSnapshot,
+        _sandbox: &SandboxSnapshot,
+        _container: &ContainerSnapshot,
         spec: Spec,
-    ) -> Result<Spec, PortError>;
+    ) -> Result<Spec, PortError> {
+        Ok(spec)
+    }
 
     /// May change limits that are about to be written; zero and absent mean unchanged.
     ///
@@ -75,16 +81,20 @@ pub trait Extensions: Send + Sync {
     /// Refuse the update.
     async fn limit(
         &self,
-        sandbox: &SandboxSnapshot,
-        container: &ContainerSnapshot,
+        _sandbox: &SandboxSnapshot,
+        _container: &ContainerSnapshot,
         asked: Resources,
-    ) -> Result<Resources, PortError>;
+    ) -> Result<Resources, PortError> {
+        Ok(asked)
+    }
 
     /// New limits of a sandbox are about to be written.
     ///
     /// # Errors
     /// Refuse the update.
-    async fn limit_sandbox(&self, sandbox: &SandboxSnapshot, asked: &PodLimits) -> Result<(), PortError>;
+    async fn limit_sandbox(&self, _sandbox: &SandboxSnapshot, _asked: &PodLimits) -> Result<(), PortError> {
+        Ok(())
+    }
 
     /// Tells; `container` is there where the moment is a container's.
     ///
@@ -92,10 +102,12 @@ pub trait Extensions: Send + Sync {
     /// See [`Moment`]; those of other moments are for the log.
     async fn tell(
         &self,
-        moment: Moment,
-        sandbox: &SandboxSnapshot,
-        container: Option<&ContainerSnapshot>,
-    ) -> Result<(), PortError>;
+        _moment: Moment,
+        _sandbox: &SandboxSnapshot,
+        _container: Option<&ContainerSnapshot>,
+    ) -> Result<(), PortError> {
+        Ok(())
+    }
 }
 
 /// There are none.
@@ -103,33 +115,4 @@ pub trait Extensions: Send + Sync {
 pub struct NoExtensions;
 
 #[async_trait]
-impl Extensions for NoExtensions {
-    fn listens(&self) -> bool {
-        false
-    }
-
-    async fn turn(&self) -> Turn {
-        Turn::free()
-    }
-
-    async fn adjust(&self, _: &SandboxSnapshot, _: &ContainerSnapshot, spec: Spec) -> Result<Spec, PortError> {
-        Ok(spec)
-    }
-
-    async fn limit(
-        &self,
-        _: &SandboxSnapshot,
-        _: &ContainerSnapshot,
-        asked: Resources,
-    ) -> Result<Resources, PortError> {
-        Ok(asked)
-    }
-
-    async fn limit_sandbox(&self, _: &SandboxSnapshot, _: &PodLimits) -> Result<(), PortError> {
-        Ok(())
-    }
-
-    async fn tell(&self, _: Moment, _: &SandboxSnapshot, _: Option<&ContainerSnapshot>) -> Result<(), PortError> {
-        Ok(())
-    }
-}
+impl Extensions for NoExtensions {}

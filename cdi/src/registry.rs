@@ -3,13 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use oci_spec::runtime::Spec;
-use rustix::fs::OFlags;
+use podwright_sys::{FileStamp, read_small_file};
 
 use crate::document::{self, Document, Edits, Form};
 use crate::{Error, Name, apply};
@@ -28,26 +26,6 @@ pub struct Problem {
     pub reason: String,
 }
 
-/// How a file was when it was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    bytes: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(meta: &fs::Metadata) -> Self {
-        Self {
-            inode: meta.ino(),
-            bytes: meta.size(),
-            modified: (meta.mtime(), meta.mtime_nsec()),
-            changed: (meta.ctime(), meta.ctime_nsec()),
-        }
-    }
-}
-
 type Parsed = Result<Arc<Document>, String>;
 /// Its directory's place among them, its path and what it says.
 type Good = (usize, PathBuf, Arc<Document>);
@@ -57,7 +35,7 @@ type Good = (usize, PathBuf, Arc<Document>);
 pub struct Registry {
     /// A later one goes before an earlier one.
     directories: Vec<PathBuf>,
-    known: Mutex<BTreeMap<PathBuf, (Stamp, Parsed)>>,
+    known: Mutex<BTreeMap<PathBuf, (FileStamp, Parsed)>>,
 }
 
 /// A device as a file describes it.
@@ -215,29 +193,13 @@ fn list(directory: &Path) -> Result<Vec<(PathBuf, Form)>, String> {
 }
 
 /// A file as it is now; `None` if it is gone or is no file.
-fn read(path: &Path, form: Form, before: Option<&(Stamp, Parsed)>) -> Option<(Stamp, Parsed)> {
-    let meta = fs::metadata(path).ok().filter(|meta| !meta.is_dir())?;
-    let stamp = Stamp::of(&meta);
+fn read(path: &Path, form: Form, before: Option<&(FileStamp, Parsed)>) -> Option<(FileStamp, Parsed)> {
+    let stamp = FileStamp::of(path)?;
     if let Some((_, parsed)) = before.filter(|(at, _)| *at == stamp) {
         return Some((stamp, parsed.clone()));
     }
-    let parsed = bytes(path).and_then(|bytes| document::parse(&bytes, form)).map(Arc::new);
+    let parsed = read_small_file(path, MAX_FILE_BYTES).and_then(|bytes| document::parse(&bytes, form)).map(Arc::new);
     Some((stamp, parsed))
-}
-
-fn bytes(path: &Path) -> Result<Vec<u8>, String> {
-    // A FIFO opens at once and is refused.
-    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let file = fs::File::options().read(true).custom_flags(flags).open(path).map_err(|e| e.to_string())?;
-    if !file.metadata().is_ok_and(|meta| meta.is_file()) {
-        return Err("it is no regular file".to_owned());
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(format!("it is larger than {MAX_FILE_BYTES} bytes"));
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -3,14 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use oci_spec::runtime::Spec;
 use podwright_podsandbox::model::{ContainerConfig, MountSource};
-use rustix::fs::OFlags;
+use podwright_sys::{FileStamp, read_small_file};
 
 use super::hook_file::{HookFile, Subject, merged};
 
@@ -19,13 +17,12 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Most files of one directory that are read.
 const MAX_FILES: usize = 1024;
 
-type Stamp = (u64, u64, i64, i64);
 type Parsed = Option<Arc<HookFile>>;
 
 /// Directories, a later one of which goes before an earlier one where both have a file of the same name.
 pub(super) struct HookDirectories {
     directories: Vec<PathBuf>,
-    known: Mutex<BTreeMap<PathBuf, (Stamp, Parsed)>>,
+    known: Mutex<BTreeMap<PathBuf, (FileStamp, Parsed)>>,
 }
 
 impl HookDirectories {
@@ -68,7 +65,7 @@ impl HookDirectories {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut seen = BTreeMap::new();
         for path in by_name.into_values() {
-            let Some(stamp) = stamp(&path) else { continue };
+            let Some(stamp) = FileStamp::of(&path) else { continue };
             let before = known.get(&path).filter(|(at, _)| *at == stamp);
             let parsed = before.map_or_else(|| read(&path), |(_, parsed)| parsed.clone());
             seen.insert(path, (stamp, parsed));
@@ -97,39 +94,14 @@ fn list(directory: &Path) -> Vec<(String, PathBuf)> {
     entries.flatten().filter_map(named).filter(|(name, _)| name.ends_with(".json")).take(MAX_FILES).collect()
 }
 
-fn stamp(path: &Path) -> Option<Stamp> {
-    let meta = fs::metadata(path).ok().filter(|meta| !meta.is_dir())?;
-    Some((
-        meta.ino(),
-        meta.size(),
-        meta.mtime() ^ meta.ctime().rotate_left(32),
-        meta.mtime_nsec() ^ meta.ctime_nsec().rotate_left(32),
-    ))
-}
-
 fn read(path: &Path) -> Parsed {
-    match bytes(path).and_then(|bytes| HookFile::parse(&bytes)) {
+    match read_small_file(path, MAX_FILE_BYTES).and_then(|bytes| HookFile::parse(&bytes)) {
         Ok(file) => Some(Arc::new(file)),
         Err(reason) => {
             tracing::warn!(file = %path.display(), reason, "a hook's file is broken; the hook is not run");
             None
         }
     }
-}
-
-fn bytes(path: &Path) -> Result<Vec<u8>, String> {
-    // A FIFO opens at once and is refused.
-    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let file = fs::File::options().read(true).custom_flags(flags).open(path).map_err(|e| e.to_string())?;
-    if !file.metadata().is_ok_and(|meta| meta.is_file()) {
-        return Err("it is no regular file".to_owned());
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(format!("it is larger than {MAX_FILE_BYTES} bytes"));
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

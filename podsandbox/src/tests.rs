@@ -3,6 +3,7 @@
 mod containers;
 mod crashes;
 mod execs;
+mod extensions;
 mod failures;
 mod records;
 mod released;
@@ -19,7 +20,7 @@ use tokio::runtime::Runtime;
 
 use crate::fakes::World;
 use crate::model::{ContainerConfig, ContainerState, NamespaceMode, SandboxConfig};
-use crate::{Engine, EngineConfig, RecoveryReport};
+use crate::{Engine, EngineConfig, Ports, RecoveryReport};
 
 /// A node: its disk and its world, which outlive the engines.
 struct Node {
@@ -49,11 +50,15 @@ impl Node {
     }
 
     fn try_start(&self, boot: &str) -> Result<Daemon, crate::EngineError> {
+        self.try_start_with(boot, self.world.ports())
+    }
+
+    fn try_start_with(&self, boot: &str, ports: Ports) -> Result<Daemon, crate::EngineError> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let path = self.disk.path();
         let mut config = EngineConfig::new(path.join("root"), path.join("state"));
         config.netns_dir = path.join("netns");
-        let engine = Engine::with_boot_id(config, self.world.ports(), boot.into());
+        let engine = Engine::with_boot_id(config, ports, boot.into());
         let report = runtime.block_on(engine.recover())?;
         Ok(Daemon { runtime: Some(runtime), engine, report, world: self.world.clone() })
     }

@@ -49,6 +49,11 @@ async fn on_disk<T: Send + 'static>(
 
 #[async_trait]
 impl Extensions for OwnParts {
+    fn adjusts(&self, config: &ContainerConfig) -> bool {
+        // What is asked for in vain is refused by `adjust`.
+        asked(config).map_or(true, |names| !names.is_empty()) || self.hooks.any()
+    }
+
     async fn adjust(
         &self,
         sandbox: &SandboxSnapshot,

@@ -24,6 +24,8 @@ const FORGET_PAUSE: Duration = Duration::from_millis(10);
 
 /// The OCI specification in the container's directory.
 pub(crate) const SPECIFICATION_FILE: &str = "config.json";
+/// What is done, if it fails.
+const WRITE_SPECIFICATION: &str = "write the specification";
 /// A system call filter that an adjustment gave it.
 const FILTER_FILE: &str = "seccomp.json";
 
@@ -125,21 +127,31 @@ async fn delete_layer(container: Arc<Container>) -> Outcome {
 }
 
 async fn write_specification(container: Arc<Container>) -> Outcome {
-    let spec = generate(&container).await?;
-    let spec = adjust(&container, spec).await?;
-    let bytes = spec.clone();
-    blocking("write the specification", &container.dir().join(SPECIFICATION_FILE), move |path| {
-        record::replace(path, bytes.as_bytes(), 0o600, false)
-    })
-    .await?;
-    container.live().spec = spec;
+    make_missing_sources(&container).await?;
+    let (spec, written) = generate(&container).await?;
+    let extensions = &container.shared().ports.extensions;
+    container.told.begin(extensions.turn().await);
+    container.live().spec = match written {
+        // Nobody began to listen before the turn.
+        Some(json) if !extensions.listens() => json,
+        Some(_) | None => {
+            let json = adjust(&container, spec).await?;
+            let bytes = json.clone();
+            let path = container.dir().join(SPECIFICATION_FILE);
+            blocking(WRITE_SPECIFICATION, &path, move |path| write_file(path, &bytes)).await?;
+            json
+        }
+    };
     Ok(())
+}
+
+fn write_file(path: &Path, json: &str) -> std::io::Result<()> {
+    record::replace(path, json.as_bytes(), 0o600, false)
 }
 
 /// Has the operator's own parts look at the specification, and takes over what they changed in it.
 async fn adjust(container: &Arc<Container>, spec: Spec) -> Result<Arc<str>, EngineError> {
     let extensions = &container.shared().ports.extensions;
-    container.told.begin(extensions.turn().await);
     let asked = spec::adjusted::limits(&spec, &container.config.resources);
     let mut spec = extensions.adjust(&container.sandbox.snapshot(), &container.snapshot(), spec).await?;
     let plan = spec::namespace_plan(&container.sandbox.config, &container.config);
@@ -170,12 +182,29 @@ async fn adjust(container: &Arc<Container>, spec: Spec) -> Result<Arc<str>, Engi
     Ok(spec::to_json(&spec)?.into())
 }
 
-async fn generate(container: &Arc<Container>) -> Result<Spec, EngineError> {
-    make_missing_sources(container).await?;
+/// Makes the specification, and writes it in the same breath if nobody may change it: nearly always.
+async fn generate(container: &Arc<Container>) -> Result<(Spec, Option<Arc<str>>), EngineError> {
+    let input = input(container).await?;
+    let (extensions, config) = (container.shared().ports.extensions.clone(), container.config.clone());
+    let path = container.dir().join(SPECIFICATION_FILE);
+    // Devices are looked at on the host.
+    let task = tokio::task::spawn_blocking(move || {
+        let spec = spec::generate(&input)?;
+        if extensions.listens() || extensions.adjusts(&config) {
+            return Ok((spec, None));
+        }
+        let json: Arc<str> = spec::to_json(&spec)?.into();
+        write_file(&path, &json).map_err(|e| EngineError::io(WRITE_SPECIFICATION, &path, &e))?;
+        Ok((spec, Some(json)))
+    });
+    task.await.unwrap_or_else(|e| Err(EngineError::Internal(format!("the task ended early: {e}"))))
+}
+
+async fn input(container: &Arc<Container>) -> Result<spec::Input, EngineError> {
     let image = container.shared().ports.images.resolve(&container.live_image_id()).await?;
     let image_volumes = find_image_volumes(container).await?;
     let sandbox = &container.sandbox;
-    let input = spec::Input {
+    Ok(spec::Input {
         config: container.config.clone(),
         sandbox: sandbox.id.clone(),
         sandbox_config: sandbox.config.clone(),
@@ -187,10 +216,7 @@ async fn generate(container: &Arc<Container>) -> Result<Spec, EngineError> {
         hostname: sandbox.hostname(),
         apparmor_profile: sandbox.shared.config.apparmor_profile.clone(),
         selinux: sandbox.shared.config.selinux,
-    };
-    // Devices are looked at on the host.
-    let built = tokio::task::spawn_blocking(move || spec::generate(&input)).await;
-    built.unwrap_or_else(|e| Err(EngineError::Internal(format!("the task ended early: {e}"))))
+    })
 }
 
 /// For each mount of an image the directories that show it, the topmost first.

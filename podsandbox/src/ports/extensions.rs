@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use oci_spec::runtime::Spec;
 
 use super::PortError;
-use crate::model::{ContainerSnapshot, PodLimits, Resources, SandboxSnapshot};
+use crate::model::{ContainerConfig, ContainerSnapshot, PodLimits, Resources, SandboxSnapshot};
 
 /// What just happened, or is about to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,10 +49,10 @@ impl Turn {
     }
 }
 
-/// Parts of the operator's own. Every method is called in a [`Turn`]. Those that are not implemented change nothing and listen to nothing.
+/// Parts of the operator's own. Every method that waits is called in a [`Turn`]. Those that are not implemented change nothing and listen to nothing.
 #[async_trait]
 pub trait Extensions: Send + Sync {
-    /// Whether anybody may want to be told. If not, nothing but [`Extensions::adjust`] is called.
+    /// Whether anybody may want to be told. If not, nothing but [`Extensions::adjusts`] and [`Extensions::adjust`] is called.
     fn listens(&self) -> bool {
         false
     }
@@ -62,7 +62,13 @@ pub trait Extensions: Send + Sync {
         Turn::free()
     }
 
-    /// May change the specification of a container that is being made.
+    /// Whether [`Extensions::adjust`] might change this container's specification though nobody listens; false saves all that goes with
+    /// it. Called out of any turn, where looking at the disk may block.
+    fn adjusts(&self, _config: &ContainerConfig) -> bool {
+        true
+    }
+
+    /// May change the specification of a container that is being made. Not called if [`Extensions::adjusts`] says no and nobody listens.
     ///
     /// # Errors
     /// Undo the container. `Invalid` names what was asked for and can not be.
@@ -115,4 +121,8 @@ pub trait Extensions: Send + Sync {
 pub struct NoExtensions;
 
 #[async_trait]
-impl Extensions for NoExtensions {}
+impl Extensions for NoExtensions {
+    fn adjusts(&self, _config: &ContainerConfig) -> bool {
+        false
+    }
+}

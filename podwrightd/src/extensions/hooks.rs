@@ -30,6 +30,11 @@ impl HookDirectories {
         Self { directories, known: Mutex::default() }
     }
 
+    /// Whether there is any file to read.
+    pub(super) fn any(&self) -> bool {
+        self.directories.iter().any(|directory| !list(directory).is_empty())
+    }
+
     /// Adds the hooks that are for this container, in the order of the names of their files.
     pub(super) fn add(&self, pod: &BTreeMap<String, String>, config: &ContainerConfig, spec: &mut Spec) {
         let files = self.look();
@@ -132,6 +137,7 @@ mod tests {
         let dirs = ["a", "b"].map(|name| top.path().join(name));
         let hooks = HookDirectories::new(dirs.to_vec());
         assert!(added(&hooks, &[]).0.is_empty(), "neither exists");
+        assert!(!hooks.any());
         dirs.iter().for_each(|dir| fs::create_dir(dir).unwrap());
         let always = r#"{"always": true}"#;
         write(&dirs[0].join("2.json"), "/two", always);
@@ -140,6 +146,7 @@ mod tests {
         write(&dirs[1].join("3.json"), "/other-three", always);
         fs::write(dirs[1].join("broken.json"), "{").unwrap();
         fs::write(dirs[1].join("README"), "{").unwrap();
+        assert!(hooks.any());
         assert_eq!(added(&hooks, &[]).0, ["/one", "/two", "/other-three"]);
         write(&dirs[1].join("1.json"), "/changed", always);
         fs::remove_file(dirs[1].join("3.json")).unwrap();

@@ -90,6 +90,9 @@ impl Default for Patience {
 pub struct ImageConfig {
     /// Where `hosts.toml` files are, as containerd lays them out: `<dir>/<host>/hosts.toml`.
     pub hosts_dir: Option<PathBuf>,
+    /// containers-registries.conf(5), with its drop-ins in `<file>.d`: mirrors, blocked and insecure registries. The hosts.toml of a registry
+    /// goes before what it says of that registry.
+    pub registries_conf: Option<PathBuf>,
     /// Docker's `config.json`, for credentials where a pull brings none. Only `auths` is read; helpers are not executed.
     pub docker_config: Option<PathBuf>,
     /// The platform to choose from an index.
@@ -106,6 +109,7 @@ impl Default for ImageConfig {
     fn default() -> Self {
         Self {
             hosts_dir: Some(PathBuf::from("/etc/podwright/certs.d")),
+            registries_conf: Some(PathBuf::from("/etc/containers/registries.conf")),
             docker_config: None,
             platform: Platform::host(),
             pinned: Vec::new(),

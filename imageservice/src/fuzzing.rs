@@ -48,6 +48,12 @@ pub fn hosts_toml(bytes: &[u8]) {
     registry::parse_hosts_file(text);
 }
 
+/// A registries.conf.
+pub fn registries_conf(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    registry::parse_registries_file(text);
+}
+
 /// The header with which a registry asks for credentials.
 pub fn challenge(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };

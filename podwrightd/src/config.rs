@@ -122,6 +122,8 @@ pub(crate) struct EmbeddedConfig {
 pub(crate) struct ImagesConfig {
     /// Directory of `<host>/hosts.toml` files, as containerd reads them.
     pub hosts_dir: PathBuf,
+    /// containers-registries.conf(5), which podman reads too; empty: none.
+    pub registries_conf: PathBuf,
     /// Docker's `config.json` with credentials; empty: none.
     pub docker_config: PathBuf,
     /// Images that are never collected.
@@ -223,6 +225,7 @@ impl Default for ImagesConfig {
     fn default() -> Self {
         Self {
             hosts_dir: "/etc/podwright/certs.d".into(),
+            registries_conf: "/etc/containers/registries.conf".into(),
             docker_config: PathBuf::new(),
             pinned: Vec::new(),
             downloads_per_pull: Positive::of(4),
@@ -314,6 +317,7 @@ impl Config {
             ("state", &self.state),
             ("shim", &self.shim),
             ("images.hosts_dir", &self.images.hosts_dir),
+            ("images.registries_conf", &self.images.registries_conf),
             ("images.docker_config", &self.images.docker_config),
             ("pods.netns_dir", &self.pods.netns_dir),
             ("pods.resolv_conf", &self.pods.resolv_conf),

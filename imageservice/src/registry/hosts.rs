@@ -1,6 +1,6 @@
 //! `hosts.toml`: which servers answer for a registry, and how they are spoken to. The format is containerd's.
 //!
-//! Owns reading it and the defaults without it. Connecting is left to `client`.
+//! Owns reading it, the defaults without it, and what a server is to the rest. Connecting is left to `client`.
 
 mod file;
 
@@ -14,6 +14,8 @@ use crate::error::{ErrorKind, ImageError, Result};
 
 /// Directory of the hosts file that is used where no other fits.
 const DEFAULT_DIRECTORY: &str = "_default";
+/// The file in it.
+const HOSTS_FILE: &str = "hosts.toml";
 /// The server behind Docker's registry name.
 const DOCKER_SERVER: &str = "registry-1.docker.io";
 
@@ -38,10 +40,16 @@ pub(crate) struct Host {
     pub(crate) connect_timeout: Option<Duration>,
     /// The registry's own name, sent as `ns` to a mirror.
     pub(crate) namespace: Option<String>,
+    /// The repository there, where registries.conf says it; else it is that of the reference.
+    pub(crate) repository: Option<String>,
+    /// It answers in the place of the registry that the reference names.
+    pub(crate) is_mirror: bool,
+    /// It may turn out to speak plain HTTP.
+    pub(crate) is_insecure: bool,
 }
 
 impl Host {
-    fn plain(base: Url) -> Self {
+    pub(super) fn plain(base: Url) -> Self {
         Self {
             base,
             can_resolve: true,
@@ -52,6 +60,9 @@ impl Host {
             headers: Vec::new(),
             connect_timeout: None,
             namespace: None,
+            repository: None,
+            is_mirror: false,
+            is_insecure: false,
         }
     }
 
@@ -60,9 +71,19 @@ impl Host {
         self.base.origin().ascii_serialization()
     }
 
-    /// Whether it answers in the place of the registry that the reference names.
-    pub(crate) fn is_mirror(&self) -> bool {
-        self.namespace.is_some()
+    /// Whether it may see credentials that name no server: the registry itself, and mirrors of hosts.toml that nobody on the way can listen
+    /// to. Those of registries.conf may not, as with podman.
+    pub(crate) fn may_see_all_credentials(&self) -> bool {
+        !self.is_mirror || (self.repository.is_none() && self.is_private())
+    }
+
+    /// The same server without TLS.
+    pub(crate) fn in_the_clear(&self) -> Self {
+        let mut host = self.clone();
+        host.is_insecure = false;
+        // Port and path stay. An URL with a host can be of either scheme.
+        let _ = host.base.set_scheme("http");
+        host
     }
 
     /// Host and, where it is not the usual one, port.
@@ -72,7 +93,7 @@ impl Host {
     }
 
     /// Whether nobody on the way to it can listen.
-    pub(crate) fn is_private(&self) -> bool {
+    fn is_private(&self) -> bool {
         self.base.scheme() == "https" || is_localhost(&self.name())
     }
 
@@ -89,25 +110,46 @@ impl Host {
 }
 
 /// The servers for the registry `domain`, in the order to try them; the registry itself is the last.
-pub(crate) fn hosts_for(hosts_dir: Option<&Path>, domain: &str) -> Result<Vec<Host>> {
+pub(super) fn hosts_for(hosts_dir: Option<&Path>, domain: &str) -> Result<Vec<Host>> {
     let default = default_host(domain)?;
-    let Some(directory) = hosts_dir.and_then(|dir| find_directory(dir, domain)) else {
-        return Ok(vec![default]);
-    };
-    let path = directory.join("hosts.toml");
+    match hosts_dir.and_then(|dir| find_directory(dir, domain)) {
+        Some(directory) => of_directory(&directory, domain, default),
+        None => Ok(vec![default]),
+    }
+}
+
+/// The servers of a hosts.toml that is for this registry alone, if there is one.
+pub(super) fn own_hosts_for(hosts_dir: Option<&Path>, domain: &str) -> Result<Option<Vec<Host>>> {
+    match hosts_dir.and_then(|dir| own_directory(dir, domain)).filter(|directory| directory.join(HOSTS_FILE).exists()) {
+        Some(directory) => of_directory(&directory, domain, default_host(domain)?).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn of_directory(directory: &Path, domain: &str, default: Host) -> Result<Vec<Host>> {
+    let path = directory.join(HOSTS_FILE);
     let mut hosts = match std::fs::read_to_string(&path) {
-        Ok(text) => file::parse(&text, &directory, default)
+        Ok(text) => file::parse(&text, directory, default)
             .map_err(|cause| ImageError::new(ErrorKind::Invalid, "read hosts file", path.display(), cause))?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => vec![docker_certificates(&directory, default)],
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => vec![docker_certificates(directory, default)],
         Err(error) => return Err(ImageError::io("read hosts file", &path, error)),
     };
     let own = default_origin(domain)?;
     for host in &mut hosts {
         if host.base.host_str() != own.host_str() || host.base.port_or_known_default() != own.port_or_known_default() {
             host.namespace = Some(domain.to_owned());
+            host.is_mirror = true;
         }
     }
     Ok(hosts)
+}
+
+/// Gives a server the certificates that lie for it beside hosts files, as Docker lays them out.
+pub(super) fn with_certificates(hosts_dir: Option<&Path>, host: Host) -> Host {
+    match hosts_dir.and_then(|dir| own_directory(dir, &host.name())) {
+        Some(directory) => docker_certificates(&directory, host),
+        None => host,
+    }
 }
 
 /// Parses a hosts file of `registry.example`, and forgets what it says.
@@ -120,15 +162,30 @@ pub(super) fn parse_file(text: &str) {
 
 /// The first of containerd's candidate directories that exists.
 fn find_directory(hosts_dir: &Path, domain: &str) -> Option<PathBuf> {
+    let default = hosts_dir.join(DEFAULT_DIRECTORY);
+    own_directory(hosts_dir, domain).or_else(|| Some(default).filter(|directory| directory.is_dir()))
+}
+
+/// The directory of one registry.
+fn own_directory(hosts_dir: &Path, domain: &str) -> Option<PathBuf> {
     let with_port = domain.rsplit_once(':').map(|(host, port)| format!("{host}_{port}_"));
-    let names = with_port.iter().map(String::as_str).chain([domain, DEFAULT_DIRECTORY]);
+    let names = with_port.iter().map(String::as_str).chain([domain]);
     names.map(|name| hosts_dir.join(name)).find(|directory| directory.is_dir())
 }
 
 fn default_origin(domain: &str) -> Result<Url> {
-    let server = if domain == "docker.io" { DOCKER_SERVER } else { domain };
     // As containerd: a registry on this very host speaks plain HTTP unless it is on the port of HTTPS.
-    let scheme = if is_localhost(server) && !server.ends_with(":443") { "http" } else { "https" };
+    let is_plain = is_localhost(domain) && !domain.ends_with(":443");
+    origin(if is_plain { "http" } else { "https" }, domain)
+}
+
+/// Where a registry is that speaks TLS.
+pub(super) fn https_origin(domain: &str) -> Result<Url> {
+    origin("https", domain)
+}
+
+fn origin(scheme: &str, domain: &str) -> Result<Url> {
+    let server = if domain == "docker.io" { DOCKER_SERVER } else { domain };
     format!("{scheme}://{server}")
         .parse()
         .map_err(|_| ImageError::new(ErrorKind::Invalid, "find registry", domain, "the host is not valid in a URL"))

@@ -45,7 +45,26 @@ enum Attempt {
 }
 
 impl Server {
-    pub(super) fn new(host: Host, patience: &Patience) -> Result<Self> {
+    /// Makes the client of a server, after finding out whether one that is insecure speaks TLS.
+    pub(super) async fn find(host: Host, patience: &Patience) -> Result<Self> {
+        if !host.is_insecure {
+            return Self::new(host, patience);
+        }
+        let server = Self::new(host, patience)?;
+        if server.answers(patience).await {
+            return Ok(server);
+        }
+        tracing::debug!(server = %server.host.origin(), "an insecure registry does not speak TLS");
+        Self::new(server.host.in_the_clear(), patience)
+    }
+
+    /// Whether anything is answered to the first request of the API, whatever it is.
+    async fn answers(&self, patience: &Patience) -> bool {
+        let Ok(url) = self.host.url("") else { return false };
+        matches!(tokio::time::timeout(patience.response, self.client.get(url).send()).await, Ok(Ok(_)))
+    }
+
+    fn new(host: Host, patience: &Patience) -> Result<Self> {
         let client = client::build(&host, patience.connect)?;
         Ok(Self { host, client, demand: Mutex::new(None) })
     }

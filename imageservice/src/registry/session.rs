@@ -1,12 +1,13 @@
 //! The registry as one pull sees it: manifests and blobs, from the first server that has them.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use podwright_types::{Digest, ImageReference};
 use reqwest::Response;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, RANGE};
+use tokio::sync::OnceCell;
 
 use super::Registry;
 use super::hosts::Host;
@@ -30,7 +31,7 @@ pub(crate) struct Session {
 struct LazyServer {
     host: Host,
     credentials: Credentials,
-    server: OnceLock<Server>,
+    server: OnceCell<Server>,
 }
 
 /// A fetched manifest; its digest is not checked yet.
@@ -54,7 +55,7 @@ impl Session {
             max_manifest_bytes: config.limits.manifest_bytes,
             servers: servers
                 .into_iter()
-                .map(|(host, credentials)| LazyServer { host, credentials, server: OnceLock::new() })
+                .map(|(host, credentials)| LazyServer { host, credentials, server: OnceCell::new() })
                 .collect(),
         }
     }
@@ -71,11 +72,11 @@ impl Session {
 
     async fn manifest(&self, selector: &str, fits: impl Fn(&Host) -> bool) -> Result<FetchedManifest> {
         let about = About { step: "fetch manifest of", object: &self.name };
-        let path = format!("{}/manifests/{selector}", self.path);
+        let what = format!("manifests/{selector}");
         let headers = header(ACCEPT, manifest::ACCEPT);
         let mut pause = self.patience.backoff;
         for attempt in 1.. {
-            let (server, response) = self.ask_any(&path, &headers, about, &fits).await?;
+            let (server, response) = self.ask_any(&what, &headers, about, &fits).await?;
             let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
             let content_type = content_type.unwrap_or_default().to_owned();
             match body_bounded(response, self.max_manifest_bytes, &self.patience).await {
@@ -94,9 +95,9 @@ impl Session {
     pub(crate) async fn blob(&self, digest: &Digest, size: u64, offset: u64) -> Result<BlobStream> {
         let object = format!("{digest} of {}", self.name);
         let about = About { step: "fetch blob", object: &object };
-        let path = format!("{}/blobs/{digest}", self.path);
+        let what = format!("blobs/{digest}");
         let headers = if offset > 0 { header(RANGE, &format!("bytes={offset}-")) } else { HeaderMap::new() };
-        let (server, response) = self.ask_any(&path, &headers, about, &|host| host.can_pull).await?;
+        let (server, response) = self.ask_any(&what, &headers, about, &|host| host.can_pull).await?;
         let is_partial = response.status().as_u16() == 206;
         let starts_at = if is_partial { offset } else { 0 };
         if let Some(length) = response.content_length()
@@ -108,10 +109,10 @@ impl Session {
         Ok(BlobStream { response, skip: offset - starts_at, idle: self.patience.idle })
     }
 
-    /// Asks the servers in turn; the last one, the registry itself, gets all the attempts, a mirror one.
+    /// Asks the servers in turn for something of the repository; the last one, the registry itself, gets all the attempts, a mirror one.
     async fn ask_any(
         &self,
-        path: &str,
+        what: &str,
         headers: &HeaderMap,
         about: About<'_>,
         fits: &impl Fn(&Host) -> bool,
@@ -122,8 +123,9 @@ impl Session {
             let is_last = position + 1 == fitting.len();
             let attempts = if is_last { self.patience.attempts } else { 1 };
             let means = Means { registry: &self.registry, credentials: &lazy.credentials, patience: &self.patience };
-            let result = match lazy.get(&self.patience) {
-                Ok(server) => server.get(path, headers, about, &means, attempts).await.map(|got| (server, got)),
+            let path = format!("{}/{what}", lazy.host.repository.as_ref().unwrap_or(&self.path));
+            let result = match lazy.get(&self.patience).await {
+                Ok(server) => server.get(&path, headers, about, &means, attempts).await.map(|got| (server, got)),
                 Err(error) => Err(error),
             };
             match result {
@@ -151,12 +153,8 @@ impl Session {
 }
 
 impl LazyServer {
-    fn get(&self, patience: &Patience) -> Result<&Server> {
-        if let Some(server) = self.server.get() {
-            return Ok(server);
-        }
-        let made = Server::new(self.host.clone(), patience)?;
-        Ok(self.server.get_or_init(|| made))
+    async fn get(&self, patience: &Patience) -> Result<&Server> {
+        self.server.get_or_try_init(|| Server::find(self.host.clone(), patience)).await
     }
 }
 

@@ -41,6 +41,7 @@ impl TestStore {
         let dir = tempfile::Builder::new().prefix("pwt-images-").tempdir().unwrap();
         let mut config = ImageConfig {
             hosts_dir: Some(dir.path().join("certs.d")),
+            registries_conf: Some(dir.path().join("registries.conf")),
             patience: Patience {
                 connect: Duration::from_secs(5),
                 response: Duration::from_secs(20),

@@ -56,6 +56,9 @@ ipv6 = true
 [images]
 # Directory of <host>/hosts.toml files (mirrors, CAs, headers), as containerd reads them.
 hosts_dir = "/etc/podwright/certs.d"
+# Mirrors, insecure and blocked registries as podman and CRI-O read them, with drop-ins in registries.conf.d beside it; need not exist.
+# The hosts.toml of a registry goes before what stands here, but what is blocked is blocked. Empty: not read.
+registries_conf = "/etc/containers/registries.conf"
 # Docker's config.json, for credentials where a pull brings none. Empty: none. Credential helpers are not executed.
 docker_config = ""
 # Images that kubelet never collects: references, ids, or names with *, as "registry.k8s.io/*".

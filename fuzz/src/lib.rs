@@ -25,6 +25,7 @@ pub const TARGETS: &[Target] = &[
     target("manifest", podwright_imageservice::fuzzing::manifest),
     target("image_config", podwright_imageservice::fuzzing::image_config),
     target("hosts_toml", podwright_imageservice::fuzzing::hosts_toml),
+    target("encrypted_layer", podwright_imageservice::fuzzing::encrypted_layer),
     target("registries_conf", podwright_imageservice::fuzzing::registries_conf),
     target("challenge", podwright_imageservice::fuzzing::challenge),
     target("docker_config", podwright_imageservice::fuzzing::docker_config),

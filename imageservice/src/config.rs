@@ -95,6 +95,8 @@ pub struct ImageConfig {
     pub registries_conf: Option<PathBuf>,
     /// Docker's `config.json`, for credentials where a pull brings none. Only `auths` is read; helpers are not executed.
     pub docker_config: Option<PathBuf>,
+    /// Private keys (PEM) that open encrypted layers, one or more in a file.
+    pub decryption_keys_dir: Option<PathBuf>,
     /// The platform to choose from an index.
     pub platform: Platform,
     /// Images that must not be collected.
@@ -111,6 +113,7 @@ impl Default for ImageConfig {
             hosts_dir: Some(PathBuf::from("/etc/podwright/certs.d")),
             registries_conf: Some(PathBuf::from("/etc/containers/registries.conf")),
             docker_config: None,
+            decryption_keys_dir: Some(PathBuf::from("/etc/podwright/keys")),
             platform: Platform::host(),
             pinned: Vec::new(),
             limits: Limits::default(),

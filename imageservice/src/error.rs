@@ -7,7 +7,7 @@ use std::path::Path;
 pub enum ErrorKind {
     /// The image, tag or blob does not exist.
     NotFound,
-    /// The registry refused the credentials, or wants some.
+    /// The registry refused the credentials, or wants some; or an image is encrypted and there is no key for it.
     Unauthorized,
     /// The registry can not be reached, hangs, or answers with server errors.
     RegistryUnavailable,

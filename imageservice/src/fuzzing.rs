@@ -48,6 +48,11 @@ pub fn hosts_toml(bytes: &[u8]) {
     registry::parse_hosts_file(text);
 }
 
+/// The annotations of an encrypted layer, in JSON.
+pub fn encrypted_layer(bytes: &[u8]) {
+    crate::encryption::fuzz(bytes);
+}
+
 /// A registries.conf.
 pub fn registries_conf(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };

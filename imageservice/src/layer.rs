@@ -5,6 +5,8 @@
 //!           file, digest   16 pieces  decoder, diff id  8 blocks  tar, files
 //! ```
 //!
+//! An encrypted layer is decrypted by the inflate thread.
+//!
 //! Threads of their own and not the runtime's blocking pool: a stage waits for the next one, so all of them must run. The
 //! first stage that fails ends the others by closing its channel.
 
@@ -22,6 +24,7 @@ use podwright_types::Digest;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Limits;
+use crate::encryption::LayerKey;
 use crate::error::{ErrorKind, ImageError, Result};
 use pipe::ChannelReader;
 
@@ -70,6 +73,8 @@ pub(crate) struct LayerJob {
     pub(crate) digest: Digest,
     /// How many there must be.
     pub(crate) size: u64,
+    /// What opens it, if it is encrypted.
+    pub(crate) key: Option<LayerKey>,
     /// Where to unpack, and what the inflated bytes must hash to; `None` if the layer is unpacked already.
     pub(crate) unpack: Option<(PathBuf, Digest)>,
     /// Bounds.
@@ -98,7 +103,7 @@ type StageResult = std::result::Result<(), End>;
 /// Runs the stages and waits for all of them, whatever happens; so afterwards nobody writes any more.
 pub(crate) async fn run(job: LayerJob, origin: Origin) -> Result<()> {
     let mut stages = Vec::new();
-    let LayerJob { digest, size, unpack, limits, name } = job;
+    let LayerJob { digest, size, key, unpack, limits, name } = job;
     let object = format!("layer {digest} of {name}");
     let mut to_inflate = None;
     if let Some((tree, diff_id)) = unpack {
@@ -111,7 +116,11 @@ pub(crate) async fn run(job: LayerJob, origin: Origin) -> Result<()> {
             move || stages::unpack(block_receiver, &tree, &limits, &object)
         })?);
         stages.push(spawn("layer-inflate", CapabilitySet::empty(), move || {
-            stages::inflate(ChannelReader::new(piece_receiver), &block_sender, &diff_id, limit, &inflate_object)
+            let mut source = ChannelReader::new(piece_receiver);
+            match key {
+                None => stages::inflate(&mut source, &block_sender, &diff_id, limit, &inflate_object),
+                Some(key) => stages::decrypt(source, &key, &block_sender, &diff_id, limit, &inflate_object),
+            }
         })?);
     }
     stages.push(spawn("layer-store", CapabilitySet::DAC_OVERRIDE, move || {

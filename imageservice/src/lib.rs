@@ -8,6 +8,7 @@
 mod auth;
 mod config;
 mod content;
+mod encryption;
 mod error;
 mod failpoints;
 #[cfg(feature = "fuzzing")]

@@ -4,11 +4,14 @@
 
 mod config_file;
 
+use std::collections::BTreeMap;
+
 use podwright_types::Digest;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub(crate) use config_file::{ConfigFile, image_user};
 
+use crate::encryption;
 use crate::error::{ErrorKind, ImageError, Result};
 use crate::platform::Platform;
 
@@ -46,6 +49,20 @@ pub(crate) struct Descriptor {
     pub(crate) size: u64,
     #[serde(default, skip_serializing)]
     pub(crate) platform: Option<Platform>,
+    /// What its annotations say about encryption.
+    #[serde(default, skip_serializing, rename = "annotations", deserialize_with = "of_encryption")]
+    pub(crate) encryption: Option<BTreeMap<String, String>>,
+}
+
+/// Other annotations are left alone, whatever they are.
+fn of_encryption<'de, D: Deserializer<'de>>(
+    from: D,
+) -> std::result::Result<Option<BTreeMap<String, String>>, D::Error> {
+    let serde_json::Value::Object(all) = serde_json::Value::deserialize(from)? else { return Ok(None) };
+    let ours = all.into_iter().filter(|(key, _)| key.starts_with(encryption::ANNOTATIONS));
+    let texts: BTreeMap<String, String> =
+        ours.filter_map(|(key, value)| Some((key, value.as_str()?.to_owned()))).collect();
+    Ok(Some(texts).filter(|texts| !texts.is_empty()))
 }
 
 /// A parsed manifest.
@@ -171,13 +188,18 @@ pub(crate) fn check_layers(manifest: &ImageManifest, max_layers: usize, name: &s
         let cause = format!("it has {} layers; the limit is {max_layers}", manifest.layers.len());
         return refuse(ErrorKind::LimitExceeded, cause);
     }
-    match manifest.layers.iter().find(|layer| !LAYERS.contains(&layer.media_type.as_str())) {
+    match manifest.layers.iter().find(|layer| !LAYERS.contains(&plain_type(&layer.media_type))) {
         Some(layer) => refuse(
             ErrorKind::Invalid,
             format!("layer {} has the type {:?}, which is no container image layer", layer.digest, layer.media_type),
         ),
         None => Ok(()),
     }
+}
+
+/// The type of what an encrypted layer holds.
+fn plain_type(media_type: &str) -> &str {
+    media_type.strip_suffix(encryption::MEDIA_TYPE_SUFFIX).unwrap_or(media_type)
 }
 
 #[cfg(test)]

@@ -126,6 +126,8 @@ pub(crate) struct ImagesConfig {
     pub registries_conf: PathBuf,
     /// Docker's `config.json` with credentials; empty: none.
     pub docker_config: PathBuf,
+    /// Directory of private keys that open encrypted layers; empty: none.
+    pub decryption_keys_dir: PathBuf,
     /// Images that are never collected.
     pub pinned: Vec<Pin>,
     /// Layers that one pull downloads at a time.
@@ -227,6 +229,7 @@ impl Default for ImagesConfig {
             hosts_dir: "/etc/podwright/certs.d".into(),
             registries_conf: "/etc/containers/registries.conf".into(),
             docker_config: PathBuf::new(),
+            decryption_keys_dir: "/etc/podwright/keys".into(),
             pinned: Vec::new(),
             downloads_per_pull: Positive::of(4),
             downloads_total: Positive::of(8),
@@ -319,6 +322,7 @@ impl Config {
             ("images.hosts_dir", &self.images.hosts_dir),
             ("images.registries_conf", &self.images.registries_conf),
             ("images.docker_config", &self.images.docker_config),
+            ("images.decryption_keys_dir", &self.images.decryption_keys_dir),
             ("pods.netns_dir", &self.pods.netns_dir),
             ("pods.resolv_conf", &self.pods.resolv_conf),
         ];

@@ -65,6 +65,7 @@ pub(crate) fn images(config: &Config) -> ImageConfig {
         hosts_dir: Some(images.hosts_dir.clone()).filter(|dir| !dir.as_os_str().is_empty()),
         registries_conf: Some(images.registries_conf.clone()).filter(|file| !file.as_os_str().is_empty()),
         docker_config: Some(images.docker_config.clone()).filter(|file| !file.as_os_str().is_empty()),
+        decryption_keys_dir: Some(images.decryption_keys_dir.clone()).filter(|dir| !dir.as_os_str().is_empty()),
         pinned: images.pinned.clone(),
         limits: Limits {
             layer_unpacked_bytes: u64::from(images.max_layer_mebibytes.get()) << 20,

@@ -13,6 +13,7 @@ use super::blocks::Blocks;
 use super::pipe::ChannelReader;
 use super::{BLOCKS_TO_UNPACK, End, Origin, PIECES_TO_INFLATE, Piece, StageResult};
 use crate::config::Limits;
+use crate::encryption::{Decrypting, LayerKey};
 use crate::error::{ErrorKind, ImageError};
 use crate::failpoints::{self, fail_point};
 use crate::hash::Hasher;
@@ -114,9 +115,29 @@ impl Intake<'_> {
     }
 }
 
+/// Decrypts and inflates. That the content was not changed is known at its end, and what comes of it is kept only then.
+pub(super) fn decrypt(
+    source: ChannelReader,
+    key: &LayerKey,
+    next: &SyncSender<Bytes>,
+    diff_id: &Digest,
+    limit: u64,
+    object: &str,
+) -> StageResult {
+    let corrupt = |error: std::io::Error| failed(ErrorKind::Corrupt, "decrypt", object, error.to_string());
+    let mut opened = Decrypting::new(source, key).map_err(corrupt)?;
+    let outcome = inflate(&mut opened, next, diff_id, limit, object);
+    match &outcome {
+        // What does not inflate may have been changed, which says more.
+        Err(End::Failed(error)) if error.kind() != ErrorKind::Corrupt => outcome,
+        Err(End::NextGone | End::GivenUp) => outcome,
+        Ok(()) | Err(End::Failed(_)) => opened.finish().map_err(corrupt).and(outcome),
+    }
+}
+
 /// Inflates, bounds and hashes.
 pub(super) fn inflate(
-    source: ChannelReader,
+    source: &mut impl BufRead,
     next: &SyncSender<Bytes>,
     diff_id: &Digest,
     limit: u64,

@@ -26,6 +26,7 @@ async fn stages_have_the_capabilities_that_their_work_takes_and_no_more() {
     let job = LayerJob {
         digest: digest.clone(),
         size: 1 << 20,
+        key: None,
         unpack: Some((tree, digest)),
         limits: Limits::default(),
         name: "confined".into(),

@@ -69,6 +69,7 @@ fn the_best_platform_comes_first() {
         digest: format!("sha256:{}", hex(digit)).parse().unwrap(),
         size: 1,
         platform: Some(Platform { os: os.into(), architecture: architecture.into(), variant: variant.into() }),
+        encryption: None,
     };
     let index = [
         entry('0', "unknown", "unknown", ""),
@@ -88,6 +89,18 @@ fn artifacts_are_no_images() {
     assert_eq!(check_layers(&image, 10, "image").unwrap_err().kind(), ErrorKind::Invalid);
     let Manifest::Image(image) = parse(image_json("").as_bytes(), "", "image").unwrap().manifest else { panic!() };
     assert_eq!(check_layers(&image, 0, "image").unwrap_err().kind(), ErrorKind::LimitExceeded);
+}
+
+#[test]
+fn of_annotations_those_of_encryption_are_kept() {
+    let annotations = r#""annotations": {"x": 1, "y": "z", "org.opencontainers.image.enc.pubopts": "o", "org.opencontainers.image.enc.keys.jwe": null}"#;
+    let text = |more: &str| format!(r#"{{"mediaType": "", "digest": "sha256:{}", "size": 1{more}}}"#, hex('a'));
+    let read = |more: &str| serde_json::from_str::<Descriptor>(&text(more)).unwrap().encryption;
+    let kept = [("org.opencontainers.image.enc.pubopts".to_owned(), "o".to_owned())];
+    assert_eq!(read(&format!(", {annotations}")), Some(kept.into()));
+    for none in ["", r#", "annotations": null"#, r#", "annotations": 1"#, r#", "annotations": {"a": "b"}"#] {
+        assert_eq!(read(none), None, "{none}");
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use super::locks::Key;
 use super::partial::is_worth_keeping;
 use super::pull::Pull;
 use crate::config::Patience;
+use crate::encryption::LayerKey;
 use crate::error::{ErrorKind, ImageError, Result};
 use crate::failpoints::{self, fail_point};
 use crate::hash::digest_of;
@@ -22,6 +23,13 @@ use crate::registry::Session;
 
 /// So much progress makes a broken connection count as the first one again.
 const GOOD_PROGRESS_BYTES: u64 = 1 << 20;
+
+/// What a layer is made of.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    blob: &'a Descriptor,
+    key: Option<&'a LayerKey>,
+}
 
 /// How fast a download goes. Only waiting for the network counts; a slow disk is not the registry's fault.
 #[derive(Default)]
@@ -86,19 +94,26 @@ impl Pull {
     }
 
     /// Brings one layer onto the disk, compressed and unpacked.
-    pub(super) async fn layer(&self, session: &Session, blob: &Descriptor, diff_id: &Digest) -> Result<()> {
+    pub(super) async fn layer(
+        &self,
+        session: &Session,
+        blob: &Descriptor,
+        diff_id: &Digest,
+        key: Option<&LayerKey>,
+    ) -> Result<()> {
         let blob_lock = self.inner.locks.lock(Key::Blob(blob.digest.clone()));
         let _blob_guard = self.unless_cancelled(async { Ok(blob_lock.await) }).await?;
         let layer_lock = self.inner.locks.lock(Key::Layer(diff_id.clone()));
         let _layer_guard = self.unless_cancelled(async { Ok(layer_lock.await) }).await?;
         let has_blob = self.has_part(blob)?;
         let has_layer = self.inner.catalog().layers.contains_key(diff_id);
+        let source = Source { blob, key };
         if !(has_blob && has_layer) {
-            let mut result = self.make_layer(session, blob, diff_id, has_blob, has_layer).await;
+            let mut result = self.make_layer(session, source, diff_id, has_blob, has_layer).await;
             // What is on the disk may have been damaged there.
             if has_blob && result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Corrupt) {
                 tracing::warn!(blob = %blob.digest, "a blob is damaged on disk and is fetched again");
-                result = self.make_layer(session, blob, diff_id, false, has_layer).await;
+                result = self.make_layer(session, source, diff_id, false, has_layer).await;
             }
             if let Err(error) = result {
                 self.discard_layer(diff_id).await;
@@ -113,11 +128,12 @@ impl Pull {
     async fn make_layer(
         &self,
         session: &Session,
-        blob: &Descriptor,
+        source: Source<'_>,
         diff_id: &Digest,
         has_blob: bool,
         has_layer: bool,
     ) -> Result<()> {
+        let Source { blob, key } = source;
         let unpack = if has_layer {
             None
         } else {
@@ -129,6 +145,7 @@ impl Pull {
         let job = LayerJob {
             digest: blob.digest.clone(),
             size: blob.size,
+            key: key.cloned(),
             unpack,
             limits: self.inner.config.limits.clone(),
             name: self.name(),

@@ -12,6 +12,7 @@ use podwright_types::Digest;
 use super::catalog::{Catalog, Image, Listing};
 use crate::config::ImageConfig;
 use crate::content::{Content, IndexEntry, LayerSize, MAX_WHOLE_BYTES, read_index, remove_tree, write_index};
+use crate::encryption;
 use crate::error::{ErrorKind, ImageError, Result};
 use crate::layer::{self, LayerJob, Origin};
 use crate::manifest::{self, ConfigFile, Descriptor, Manifest};
@@ -49,9 +50,9 @@ enum Says {
 fn says(error: &ImageError) -> Says {
     match error.kind() {
         ErrorKind::NoSpace | ErrorKind::LimitExceeded => Says::Host,
-        ErrorKind::Io => Says::Unreadable,
+        // Unauthorized: the key of an encrypted layer is not here now.
+        ErrorKind::Io | ErrorKind::Unauthorized => Says::Unreadable,
         ErrorKind::NotFound
-        | ErrorKind::Unauthorized
         | ErrorKind::RegistryUnavailable
         | ErrorKind::TooManyRequests
         | ErrorKind::Corrupt
@@ -206,9 +207,11 @@ fn unpack_again(
     name: &str,
 ) -> Result<LayerSize> {
     tracing::info!(image = name, layer = %diff_id, "a layer is not whole and is unpacked again");
+    let key = encryption::open_layer(config.decryption_keys_dir.as_deref(), blob, name)?;
     let job = LayerJob {
         digest: blob.digest.clone(),
         size: blob.size,
+        key,
         unpack: Some((content.begin_layer(diff_id)?, diff_id.clone())),
         limits: config.limits.clone(),
         name: name.to_owned(),

@@ -19,6 +19,7 @@ use super::partial::is_worth_keeping;
 use super::{Inner, blocking};
 use crate::auth::Auth;
 use crate::content::{IndexEntry, wrap_manifest};
+use crate::encryption::{self, LayerKey};
 use crate::error::{ErrorKind, ImageError, Result};
 use crate::failpoints::{self, fail_point};
 use crate::hash::digest_of;
@@ -93,6 +94,7 @@ impl Pull {
         let chosen = self.unless_cancelled(self.choose(&session)).await?;
         fail_point(failpoints::RESOLVED);
         manifest::check_layers(&chosen.image, self.inner.config.limits.layers, session.name())?;
+        let keys = self.open_layers(&chosen.image).await?;
         self.report(Progress::Resolved {
             digest: chosen.digest.clone(),
             layers: chosen.image.layers.len(),
@@ -109,7 +111,7 @@ impl Pull {
             self.want(wants, Key::Blob(layer.digest.clone()));
             self.want(wants, Key::Layer(diff_id.clone()));
         }
-        self.layers(&session, &chosen.image, config.diff_ids()).await?;
+        self.layers(&session, &chosen.image, config.diff_ids(), &keys).await?;
         for (digest, text) in &chosen.texts {
             self.keep_text(digest, text).await?;
         }
@@ -135,7 +137,13 @@ impl Pull {
             let text = wrap_manifest(&target, &self.inner.config.platform);
             let digest = digest_of(DigestAlgorithm::Sha256, &text);
             let media_type = manifest::OCI_INDEX.to_owned();
-            target = Descriptor { media_type, digest: digest.clone(), size: text.len() as u64, platform: None };
+            target = Descriptor {
+                media_type,
+                digest: digest.clone(),
+                size: text.len() as u64,
+                platform: None,
+                encryption: None,
+            };
             texts.push((digest, text));
         }
         let mut current = first;
@@ -171,15 +179,39 @@ impl Pull {
 
     fn understand(&self, digest: Digest, bytes: Vec<u8>, content_type: &str) -> Result<Fetched> {
         let parsed = manifest::parse(&bytes, content_type, &self.reference.to_string())?;
-        let descriptor = Descriptor { media_type: parsed.media_type, digest, size: bytes.len() as u64, platform: None };
+        let descriptor = Descriptor {
+            media_type: parsed.media_type,
+            digest,
+            size: bytes.len() as u64,
+            platform: None,
+            encryption: None,
+        };
         Ok(Fetched { descriptor, bytes, manifest: parsed.manifest })
     }
 
-    async fn layers(&self, session: &Session, image: &ImageManifest, diff_ids: &[Digest]) -> Result<()> {
+    /// Opens the keys of encrypted layers, those that are here already too: who has no key gets no image.
+    async fn open_layers(&self, image: &ImageManifest) -> Result<Vec<Option<LayerKey>>> {
+        if image.layers.iter().all(|layer| !encryption::is_encrypted(layer)) {
+            return Ok(vec![None; image.layers.len()]);
+        }
+        let (inner, layers, name) = (Arc::clone(&self.inner), image.layers.clone(), self.name());
+        blocking("open layers", move || {
+            encryption::open_layers(inner.config.decryption_keys_dir.as_deref(), &layers, &name)
+        })
+        .await
+    }
+
+    async fn layers(
+        &self,
+        session: &Session,
+        image: &ImageManifest,
+        diff_ids: &[Digest],
+        keys: &[Option<LayerKey>],
+    ) -> Result<()> {
         let at_once = self.inner.config.limits.downloads_per_pull.max(1);
         let mut jobs = Vec::with_capacity(diff_ids.len());
-        for (layer, diff_id) in image.layers.iter().zip(diff_ids) {
-            jobs.push(self.layer(session, layer, diff_id).boxed());
+        for ((layer, diff_id), key) in image.layers.iter().zip(diff_ids).zip(keys) {
+            jobs.push(self.layer(session, layer, diff_id, key.as_ref()).boxed());
         }
         let mut running = stream::iter(jobs).buffer_unordered(at_once);
         let result = async {

@@ -17,6 +17,7 @@ use super::locks::Key;
 use super::pull::Pull;
 use super::{Inner, blocking};
 use crate::content::Content;
+use crate::encryption;
 use crate::error::{ErrorKind, ImageError, Result};
 use crate::hash::Hasher;
 use crate::layer::{self, LayerJob, Origin};
@@ -25,6 +26,8 @@ use crate::verify::{Damage, Remedy, Verification};
 
 /// Damages that are told; a disk that lost more has been seen enough of.
 const MOST_DAMAGES: usize = 1000;
+/// What is verified, for errors.
+const STORE: &str = "the image store";
 /// Bytes that are hashed at a time.
 const BLOCK_BYTES: usize = 256 << 10;
 
@@ -171,14 +174,19 @@ impl Inner {
         part: &LayerPart,
         repair: bool,
     ) -> Result<Option<(String, bool)>> {
-        let (inner, id) = (Arc::clone(self), diff_id.clone());
-        let tree = blocking("make layer directory", move || inner.content.begin_layer(&id)).await?;
+        let (inner, id, blob) = (Arc::clone(self), diff_id.clone(), part.blob.clone());
+        let (key, tree) = blocking("make layer directory", move || {
+            let key = encryption::open_layer(inner.config.decryption_keys_dir.as_deref(), &blob, STORE)?;
+            Ok((key, inner.content.begin_layer(&id)?))
+        })
+        .await?;
         let job = LayerJob {
             digest: part.blob.digest.clone(),
             size: part.blob.size,
+            key,
             unpack: Some((tree, diff_id.clone())),
             limits: self.config.limits.clone(),
-            name: "the image store".to_owned(),
+            name: STORE.to_owned(),
         };
         layer::run(job, Origin::Blob(self.content.blob(&part.blob.digest))).await?;
         let (inner, id, stack) = (Arc::clone(self), diff_id.clone(), part.stack.clone());

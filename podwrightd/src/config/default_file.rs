@@ -61,6 +61,9 @@ hosts_dir = "/etc/podwright/certs.d"
 registries_conf = "/etc/containers/registries.conf"
 # Docker's config.json, for credentials where a pull brings none. Empty: none. Credential helpers are not executed.
 docker_config = ""
+# Private keys (PEM: RSA, or P-256, P-384, P-521) that open encrypted images, as skopeo and podman encrypt them (jwe). They are the
+# node's: whoever may run pods here can run such an image. Empty: none.
+decryption_keys_dir = "/etc/podwright/keys"
 # Images that kubelet never collects: references, ids, or names with *, as "registry.k8s.io/*".
 pinned = []
 # Layers that one pull, and all pulls together, download at a time.

@@ -47,6 +47,15 @@ impl Storage {
         Ok(())
     }
 
+    /// The bytes of a digest.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn blob(&self, digest: &str) -> Result<Vec<u8>> {
+        let path = self.root.join("docker/registry/v2").join(blob_path(digest));
+        fs::read(&path).with_context(|| format!("reading {}", path.display()))
+    }
+
     fn link(&self, path: &str, digest: &str) -> Result<()> {
         self.write(&format!("{path}/link"), digest.as_bytes())
     }

@@ -15,6 +15,7 @@ mod host;
 mod http;
 pub mod image;
 mod registry;
+pub mod signing;
 mod tools;
 
 pub use census::Census;

@@ -33,7 +33,8 @@ const TO_BUILD: &[Need] = &[
 const TO_TEST: &[Need] = &[
     need("protoc", "protobuf-compiler", "the independent CRI client k8s-cri"),
     need("skopeo", "skopeo", "reading our image store as others do"),
-    need("openssl", "openssl", "certificates of test registries"),
+    need("openssl", "openssl", "certificates of test registries, keys and signatures of images"),
+    need("gpg", "gnupg", "signatures of images"),
     need("htpasswd", "apache2-utils", "accounts of test registries"),
     need("iptables", "iptables", "the firewall and portmap plugins"),
     need("git", "git", "cargo xtask check"),

@@ -9,6 +9,8 @@ use crate::streaming::NoToken;
 
 /// Longest message of a status: it travels in a header, and clients bound those.
 const MAX_MESSAGE_BYTES: usize = 3072;
+/// How clients know that signatures are missing or wrong.
+const UNTRUSTED: &str = "SignatureValidationFailed: ";
 
 impl From<BadField> for Status {
     fn from(bad: BadField) -> Self {
@@ -19,7 +21,11 @@ impl From<BadField> for Status {
 /// The status for a failure of the engine.
 pub(crate) fn from_engine(error: &EngineError) -> Status {
     // Clients know it by this word.
-    let word = if matches!(error, EngineError::ImageVolume(_)) { "ImageVolumeMountFailed: " } else { "" };
+    let word = match error {
+        EngineError::ImageVolume(_) => "ImageVolumeMountFailed: ",
+        EngineError::Untrusted(_) => UNTRUSTED,
+        _ => "",
+    };
     with_text(code(error), &format!("{word}{error}"))
 }
 
@@ -33,6 +39,7 @@ fn code(error: &EngineError) -> Code {
         EngineError::TimedOut(_) => Code::DeadlineExceeded,
         EngineError::Exhausted(_) => Code::ResourceExhausted,
         EngineError::ImageVolume(cause) => code(cause),
+        EngineError::Untrusted(_) => Code::Unknown,
         EngineError::Internal(_) => Code::Internal,
     }
 }
@@ -45,6 +52,7 @@ pub(crate) fn from_image(error: &ImageError) -> Status {
         ErrorKind::RegistryUnavailable | ErrorKind::TooManyRequests => {
             with_text(Code::Unknown, &format!("RegistryUnavailable: {text}"))
         }
+        ErrorKind::Untrusted => with_text(Code::Unknown, &format!("{UNTRUSTED}{text}")),
         ErrorKind::NotFound => with_text(Code::NotFound, &text),
         ErrorKind::Unauthorized => with_text(Code::Unauthenticated, &text),
         ErrorKind::Invalid => with_text(Code::InvalidArgument, &text),

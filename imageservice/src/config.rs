@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::pin::Pin;
 use crate::platform::Platform;
+use crate::trust::TrustConfig;
 
 /// Bounds on what an image or a registry may cost us.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +106,8 @@ pub struct ImageConfig {
     pub limits: Limits,
     /// Time limits and retries.
     pub patience: Patience,
+    /// Policies of signatures; none accepts every image.
+    pub trust: Option<TrustConfig>,
 }
 
 impl Default for ImageConfig {
@@ -118,6 +121,7 @@ impl Default for ImageConfig {
             pinned: Vec::new(),
             limits: Limits::default(),
             patience: Patience::default(),
+            trust: None,
         }
     }
 }

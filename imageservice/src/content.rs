@@ -364,6 +364,11 @@ pub(crate) fn replace(path: &Path, text: &[u8]) -> Result<()> {
     })
 }
 
+/// Makes a directory that only we can enter.
+pub(crate) fn make_private_directory(path: &Path) -> Result<()> {
+    make_directory(path, 0o700)
+}
+
 fn make_directory(path: &Path, mode: u32) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     DirBuilder::new()

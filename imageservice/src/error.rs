@@ -15,6 +15,8 @@ pub enum ErrorKind {
     TooManyRequests,
     /// Content is not what its digest or length says, or is malformed.
     Corrupt,
+    /// The policy of signatures does not allow it.
+    Untrusted,
     /// A limit of the configuration or of the host was exceeded.
     LimitExceeded,
     /// The disk is full.
@@ -37,6 +39,7 @@ impl ErrorKind {
             Self::RegistryUnavailable => "RegistryUnavailable",
             Self::TooManyRequests => "TooManyRequests",
             Self::Corrupt => "Corrupt",
+            Self::Untrusted => "Untrusted",
             Self::LimitExceeded => "LimitExceeded",
             Self::NoSpace => "NoSpace",
             Self::Invalid => "Invalid",

@@ -23,6 +23,7 @@ mod progress;
 mod registry;
 mod store;
 mod tar;
+mod trust;
 mod unpack;
 mod verify;
 
@@ -36,4 +37,5 @@ pub use pin::{BadPin, Pin};
 pub use platform::Platform;
 pub use progress::{LayerState, Progress, ProgressFn};
 pub use store::ImageStore;
+pub use trust::TrustConfig;
 pub use verify::{Damage, Remedy, Verification};

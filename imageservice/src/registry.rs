@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 use podwright_types::ImageReference;
 
+pub(crate) use client::plain as plain_client;
+pub(crate) use request::{body_bounded, reason};
 pub(crate) use session::Session;
 
 use crate::auth::{Auth, Credentials, from_docker_config};

@@ -12,6 +12,7 @@ mod mend;
 mod partial;
 mod pull;
 mod sync;
+mod trusted;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ use crate::error::{ErrorKind, ImageError, Result};
 use crate::image::{FsInfo, ImageInfo, PulledImage, ResolvedImage};
 use crate::progress::ProgressFn;
 use crate::registry::Registry;
+use crate::trust::{Kept, Trust};
 use crate::verify::Verification;
 use catalog::Catalog;
 use locks::KeyLocks;
@@ -54,6 +56,9 @@ struct Inner {
     partials: partial::Partials,
     /// One verification at a time.
     verifying: tokio::sync::Mutex<()>,
+    /// The policy of signatures, where there is one.
+    trust: Option<Arc<Trust>>,
+    kept: Kept,
 }
 
 impl ImageStore {
@@ -70,6 +75,8 @@ impl ImageStore {
             let store = Self {
                 inner: Arc::new(Inner {
                     downloads: Semaphore::new(config.limits.downloads_total.max(1)),
+                    trust: config.trust.clone().map(|trust| Arc::new(Trust::new(trust))),
+                    kept: Kept::new(&root),
                     config,
                     content,
                     catalog: Mutex::new(loaded.catalog),
@@ -117,13 +124,27 @@ impl ImageStore {
     /// # Errors
     /// All kinds; the text names step, object, cause and what to do.
     pub async fn pull(&self, reference: &str, auth: Option<Auth>, progress: Option<ProgressFn>) -> Result<PulledImage> {
+        self.pull_for("", reference, auth, progress).await
+    }
+
+    /// Pulls as [`Self::pull`] does, for a tenant that may have a signature policy of its own.
+    ///
+    /// # Errors
+    /// All kinds; `Untrusted` where the policy refuses, and then nothing of the image was written.
+    pub async fn pull_for(
+        &self,
+        tenant: &str,
+        reference: &str,
+        auth: Option<Auth>,
+        progress: Option<ProgressFn>,
+    ) -> Result<PulledImage> {
         let parsed = reference.parse().map_err(|error| {
             let shown: String = reference.chars().take(128).collect();
             ImageError::new(ErrorKind::Invalid, "pull", shown, format!("{error}"))
         })?;
         let cancelled = CancellationToken::new();
         let _cancel_when_dropped = cancelled.clone().drop_guard();
-        let pull = pull::Pull::new(Arc::clone(&self.inner), parsed, auth, progress, cancelled);
+        let pull = pull::Pull::new(Arc::clone(&self.inner), parsed, auth, progress, cancelled).of_tenant(tenant);
         tokio::spawn(pull.run()).await.unwrap_or_else(|error| {
             Err(ImageError::new(ErrorKind::Io, "pull", reference, "the pull broke off; pull again").with_source(error))
         })

@@ -29,6 +29,9 @@ pub enum EngineError {
     /// A file system of this host can not be written to.
     #[error("{0}")]
     ReadOnly(String),
+    /// The operator's policy of signatures does not allow the image.
+    #[error("{0}")]
+    Untrusted(String),
     /// An image can not be mounted as a volume, for the reason within.
     #[error("{0}")]
     ImageVolume(Box<EngineError>),
@@ -60,6 +63,7 @@ impl EngineError {
             Self::TimedOut(text) => Self::TimedOut(change(text)),
             Self::Exhausted(text) => Self::Exhausted(change(text)),
             Self::ReadOnly(text) => Self::ReadOnly(change(text)),
+            Self::Untrusted(text) => Self::Untrusted(change(text)),
             Self::ImageVolume(cause) => Self::ImageVolume(Box::new(cause.changed(change))),
             Self::Internal(text) => Self::Internal(change(text)),
         }
@@ -94,6 +98,7 @@ impl From<PortError> for EngineError {
             PortError::TimedOut(text) => Self::TimedOut(text),
             PortError::Exhausted(text) => Self::Exhausted(text),
             PortError::ReadOnly(text) => Self::ReadOnly(text),
+            PortError::Untrusted(text) => Self::Untrusted(text),
             PortError::Start(_, text) | PortError::Failed(text) => Self::Internal(text),
         }
     }

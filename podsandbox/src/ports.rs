@@ -45,6 +45,9 @@ pub enum PortError {
     /// A file system can not be written to.
     #[error("{0}")]
     ReadOnly(String),
+    /// The operator's policy of signatures does not allow an image.
+    #[error("{0}")]
+    Untrusted(String),
     /// A program could not be executed; the text is for people, the kind decides the exit code.
     #[error("{1}")]
     Start(StartFailure, String),

@@ -128,6 +128,12 @@ pub(crate) struct ImagesConfig {
     pub docker_config: PathBuf,
     /// Directory of private keys that open encrypted layers; empty: none.
     pub decryption_keys_dir: PathBuf,
+    /// Policy of signatures (`policy.json`) of images; empty: none.
+    pub signature_policy: PathBuf,
+    /// Directory of `<namespace>.json`, policies in its place; empty: none.
+    pub signature_policy_dir: PathBuf,
+    /// Directory of files that tell where signatures are.
+    pub registries_dir: PathBuf,
     /// Images that are never collected.
     pub pinned: Vec<Pin>,
     /// Layers that one pull downloads at a time.
@@ -230,6 +236,9 @@ impl Default for ImagesConfig {
             registries_conf: "/etc/containers/registries.conf".into(),
             docker_config: PathBuf::new(),
             decryption_keys_dir: "/etc/podwright/keys".into(),
+            signature_policy: PathBuf::new(),
+            signature_policy_dir: PathBuf::new(),
+            registries_dir: "/etc/containers/registries.d".into(),
             pinned: Vec::new(),
             downloads_per_pull: Positive::of(4),
             downloads_total: Positive::of(8),
@@ -323,6 +332,9 @@ impl Config {
             ("images.registries_conf", &self.images.registries_conf),
             ("images.docker_config", &self.images.docker_config),
             ("images.decryption_keys_dir", &self.images.decryption_keys_dir),
+            ("images.signature_policy", &self.images.signature_policy),
+            ("images.signature_policy_dir", &self.images.signature_policy_dir),
+            ("images.registries_dir", &self.images.registries_dir),
             ("pods.netns_dir", &self.pods.netns_dir),
             ("pods.resolv_conf", &self.pods.resolv_conf),
         ];

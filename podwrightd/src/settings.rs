@@ -1,10 +1,10 @@
 //! From the daemon's configuration to those of its parts.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use podwright_cni::{EmbeddedConfig, NetworksConfig, Timeouts};
-use podwright_imageservice::{ImageConfig, Limits};
+use podwright_imageservice::{ImageConfig, Limits, TrustConfig};
 use podwright_podsandbox::EngineConfig;
 use sha2::{Digest as _, Sha256};
 
@@ -67,6 +67,7 @@ pub(crate) fn images(config: &Config) -> ImageConfig {
         docker_config: Some(images.docker_config.clone()).filter(|file| !file.as_os_str().is_empty()),
         decryption_keys_dir: Some(images.decryption_keys_dir.clone()).filter(|dir| !dir.as_os_str().is_empty()),
         pinned: images.pinned.clone(),
+        trust: trust(config),
         limits: Limits {
             layer_unpacked_bytes: u64::from(images.max_layer_mebibytes.get()) << 20,
             downloads_per_pull: count(images.downloads_per_pull.get()),
@@ -75,6 +76,15 @@ pub(crate) fn images(config: &Config) -> ImageConfig {
         },
         ..ImageConfig::default()
     }
+}
+
+/// Policies of signatures, where one is named.
+fn trust(config: &Config) -> Option<TrustConfig> {
+    let named = |path: &PathBuf| Some(path.clone()).filter(|path| !path.as_os_str().is_empty());
+    let images = &config.images;
+    let (policy, policy_dir) = (named(&images.signature_policy), named(&images.signature_policy_dir));
+    let registries_dir = images.registries_dir.clone();
+    (policy.is_some() || policy_dir.is_some()).then_some(TrustConfig { policy, policy_dir, registries_dir })
 }
 
 fn count(number: u32) -> usize {

@@ -14,7 +14,10 @@ use crate::status;
 pub(super) async fn pull(cri: &Cri, request: v1::PullImageRequest) -> Result<v1::PullImageResponse, Status> {
     let reference = reference(request.image)?;
     let auth = request.auth.map(auth).transpose().within("auth")?;
-    let pulled = cri.images.pull(&reference, auth, None).await.map_err(|error| status::from_image(&error))?;
+    let namespace = request.sandbox_config.and_then(|config| config.metadata).unwrap_or_default().namespace;
+    let namespace = field::line("namespace", namespace, MAX_NAME_BYTES).within("sandbox_config.metadata")?;
+    let pulled = cri.images.pull_for(&namespace, &reference, auth, None).await;
+    let pulled = pulled.map_err(|error| status::from_image(&error))?;
     tracing::info!(id = %pulled.id, reference = pulled.reference, "pulled");
     Ok(v1::PullImageResponse { image_ref: pulled.id.to_string() })
 }

@@ -4,10 +4,14 @@ use std::path::Path;
 use std::sync::Once;
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, ClientBuilder, Identity};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, Url};
 
 use super::hosts::{Host, is_localhost};
+use crate::config::Patience;
 use crate::error::{ErrorKind, ImageError, Result};
+
+/// Most redirects that a server which is no registry may send.
+const MAX_REDIRECTS: usize = 5;
 
 /// Makes the client for one server.
 pub(super) fn build(host: &Host, connect_timeout: Duration) -> Result<Client> {
@@ -38,6 +42,25 @@ pub(super) fn build(host: &Host, connect_timeout: Duration) -> Result<Client> {
         Ok(client) => Ok(client),
         Err(_) => finish(builder().tls_certs_only(own), host),
     }
+}
+
+/// Makes the client for a server that is no registry: with the system's roots, without credentials.
+pub(crate) fn plain(url: &Url, patience: &Patience) -> Result<Client> {
+    install_crypto();
+    let mut builder = Client::builder()
+        .user_agent(concat!("podwright/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::limited(MAX_REDIRECTS))
+        .connect_timeout(patience.connect);
+    if url.host_str().is_some_and(is_localhost) {
+        builder = builder.no_proxy();
+    }
+    if url.scheme() == "http" {
+        builder = builder.tls_certs_only([]);
+    }
+    builder.build().map_err(|error| {
+        ImageError::new(ErrorKind::Invalid, "prepare TLS for", url, "the system's certificates can not be read")
+            .with_source(error)
+    })
 }
 
 fn finish(builder: ClientBuilder, host: &Host) -> Result<Client> {

@@ -264,7 +264,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// The innermost cause of a client's error: the outer ones only repeat the URL.
-pub(super) fn reason(error: &reqwest::Error) -> String {
+pub(crate) fn reason(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;
@@ -273,7 +273,7 @@ pub(super) fn reason(error: &reqwest::Error) -> String {
 }
 
 /// Reads a small body within a bound of bytes, of silence and of time.
-pub(super) async fn body_bounded(
+pub(crate) async fn body_bounded(
     response: Response,
     max_bytes: u64,
     patience: &Patience,

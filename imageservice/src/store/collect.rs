@@ -98,6 +98,7 @@ impl Inner {
             };
             trash.push(blocking("remove", move || inner.content.discard(&path)).await?);
         }
+        self.sweep_signatures().await?;
         self.drop_retired().await?;
         fail_point(failpoints::REMOVE_TRASH);
         blocking("empty trash", move || trash.iter().try_for_each(|path| remove_tree(path))).await

@@ -56,6 +56,7 @@ fn says(error: &ImageError) -> Says {
         | ErrorKind::RegistryUnavailable
         | ErrorKind::TooManyRequests
         | ErrorKind::Corrupt
+        | ErrorKind::Untrusted
         | ErrorKind::Invalid
         | ErrorKind::Cancelled => Says::Damage,
     }

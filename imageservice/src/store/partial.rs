@@ -23,6 +23,7 @@ pub(super) fn is_worth_keeping(kind: ErrorKind) -> bool {
         | ErrorKind::Unauthorized => true,
         ErrorKind::NotFound
         | ErrorKind::Corrupt
+        | ErrorKind::Untrusted
         | ErrorKind::LimitExceeded
         | ErrorKind::NoSpace
         | ErrorKind::Invalid

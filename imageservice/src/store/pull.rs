@@ -34,10 +34,12 @@ const MAX_NESTING: usize = 3;
 /// A running pull.
 pub(super) struct Pull {
     pub(super) inner: Arc<Inner>,
-    reference: ImageReference,
+    pub(super) reference: ImageReference,
     auth: Option<Auth>,
     progress: Option<ProgressFn>,
     pub(super) cancelled: CancellationToken,
+    /// Whom it is for; the policy of signatures is asked then. `None` fetches again what was accepted before, by its digest.
+    pub(super) tenant: Option<String>,
 }
 
 /// A manifest or index as fetched, with its checked digest.
@@ -58,6 +60,13 @@ struct Chosen {
     texts: Vec<(Digest, Vec<u8>)>,
 }
 
+impl Chosen {
+    /// The bytes whose digest is `manifest`.
+    fn manifest_text(&self) -> &[u8] {
+        self.texts.iter().find(|(digest, _)| *digest == self.manifest).map_or(&[], |(_, text)| text)
+    }
+}
+
 /// What a pull wants, so that nobody removes it; given back when dropped.
 #[derive(Default)]
 pub(super) struct Wants {
@@ -72,7 +81,13 @@ impl Pull {
         progress: Option<ProgressFn>,
         cancelled: CancellationToken,
     ) -> Self {
-        Self { inner, reference, auth, progress, cancelled }
+        Self { inner, reference, auth, progress, cancelled, tenant: None }
+    }
+
+    /// Has the image checked by the policy of a tenant; an empty name is that of nobody in particular.
+    pub(super) fn of_tenant(mut self, tenant: &str) -> Self {
+        self.tenant = Some(tenant.to_owned());
+        self
     }
 
     /// Pulls, and leaves nothing behind on failure but downloads that can be continued.
@@ -87,12 +102,18 @@ impl Pull {
     }
 
     async fn pull(&self, wants: &mut Wants) -> Result<PulledImage> {
+        let demand = self.demand().await?;
         let inner = Arc::clone(&self.inner);
         let (reference, auth) = (self.reference.clone(), self.auth.clone());
         let session =
             blocking("prepare pull", move || inner.registry.session(&reference, auth.as_ref(), &inner.config)).await?;
         let chosen = self.unless_cancelled(self.choose(&session)).await?;
         fail_point(failpoints::RESOLVED);
+        if let Some(demand) = &demand {
+            let text = chosen.manifest_text().to_vec();
+            let is_of_index = chosen.digest != chosen.manifest;
+            self.unless_cancelled(self.check_signatures(&session, demand, &chosen.manifest, text, is_of_index)).await?;
+        }
         manifest::check_layers(&chosen.image, self.inner.config.limits.layers, session.name())?;
         let keys = self.open_layers(&chosen.image).await?;
         self.report(Progress::Resolved {

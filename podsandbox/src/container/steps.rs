@@ -78,10 +78,10 @@ pub(super) const TABLE: &[Step<Container>] = &[
 ];
 
 async fn hold_image(container: Arc<Container>) -> Outcome {
-    let image = hold(&container, &container.config.image).await?;
+    let image = hold(&container, &container.config.image, &container.config.user_specified_image).await?;
     let mut volume_images = Vec::new();
     for (mount, (volume, _)) in image_volumes(&container.config) {
-        let held = hold(&container, volume).await.map_err(|error| error.of_image_volume(&mount.destination))?;
+        let held = hold(&container, volume, "").await.map_err(|error| error.of_image_volume(&mount.destination))?;
         volume_images.push(held.id);
     }
     let stop_signal = spec::stop_signal(container.config.stop_signal, &image.config.stop_signal)?;
@@ -94,11 +94,13 @@ async fn hold_image(container: Arc<Container>) -> Outcome {
     Ok(())
 }
 
-/// Finds an image and keeps it. One that was removed between the two is looked for in vain.
-async fn hold(container: &Container, reference: &str) -> Result<Image, EngineError> {
+/// Finds an image and keeps it, if the pod may use it. One that was removed between the two is looked for in vain.
+async fn hold(container: &Container, reference: &str, written: &str) -> Result<Image, EngineError> {
     let images = &container.shared().ports.images;
     let found = images.resolve(reference).await?;
     images.hold(&found.id, container.id.as_str());
+    let asked = if written.is_empty() { reference } else { written };
+    images.allow(&found.id, asked, &container.sandbox.config.namespace).await?;
     Ok(images.resolve(&found.id).await?)
 }
 
@@ -259,6 +261,7 @@ async fn start_process(container: Arc<Container>) -> Outcome {
                 | PortError::TimedOut(_)
                 | PortError::Exhausted(_)
                 | PortError::ReadOnly(_)
+                | PortError::Untrusted(_)
                 | PortError::Failed(_) => StartFailure::Setup,
             };
             Err(error.into())

@@ -66,6 +66,16 @@ pub trait Images: Send + Sync {
     /// `NotFound` without the image, `Invalid` without such a directory in it.
     async fn directory(&self, image_id: &str, path: &Path) -> Result<Vec<PathBuf>, PortError>;
 
+    /// Whether a tenant (a pod's namespace) may use a present image that was asked for by this name, which may be empty. Called for each
+    /// container.
+    ///
+    /// # Errors
+    /// `Untrusted`, with what to do; `Unavailable` where that can not be found out now.
+    async fn allow(&self, image_id: &str, asked: &str, tenant: &str) -> Result<(), PortError> {
+        let _ = (image_id, asked, tenant);
+        Ok(())
+    }
+
     /// Keeps the layers of an image on disk while `holder` (a container id) exists, even if the image is removed. A holder may
     /// hold several.
     fn hold(&self, image_id: &str, holder: &str);

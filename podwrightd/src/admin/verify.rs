@@ -35,6 +35,7 @@ pub(super) fn failed(error: &ImageError) -> Status {
         | ErrorKind::RegistryUnavailable
         | ErrorKind::TooManyRequests
         | ErrorKind::Corrupt
+        | ErrorKind::Untrusted
         | ErrorKind::LimitExceeded
         | ErrorKind::Cancelled
         | ErrorKind::Io => Status::internal(text),

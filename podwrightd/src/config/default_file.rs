@@ -64,6 +64,13 @@ docker_config = ""
 # Private keys (PEM: RSA, or P-256, P-384, P-521) that open encrypted images, as skopeo and podman encrypt them (jwe). They are the
 # node's: whoever may run pods here can run such an image. Empty: none.
 decryption_keys_dir = "/etc/podwright/keys"
+# Which signatures images must have: a policy.json (containers-policy.json(5)), read anew at each pull and each container. Empty: none,
+# every image is accepted. A policy that is named here and can not be read refuses every image.
+signature_policy = ""
+# Policies of namespaces: DIR/NAMESPACE.json takes the place of signature_policy for the pods of a namespace. Empty: none.
+signature_policy_dir = ""
+# Where signatures are (containers-registries.d(5)): lookaside servers, and whether cosign's tags in the registry count.
+registries_dir = "/etc/containers/registries.d"
 # Images that kubelet never collects: references, ids, or names with *, as "registry.k8s.io/*".
 pinned = []
 # Layers that one pull, and all pulls together, download at a time.

@@ -21,6 +21,10 @@ impl Images for StoredImages {
         self.0.directory(image_id, path).await.map_err(|error| failed(&error))
     }
 
+    async fn allow(&self, image_id: &str, asked: &str, tenant: &str) -> Result<(), PortError> {
+        self.0.allow(image_id, asked, tenant).await.map_err(|error| failed(&error))
+    }
+
     fn hold(&self, image_id: &str, holder: &str) {
         self.0.hold(image_id, holder);
     }
@@ -35,13 +39,10 @@ fn failed(error: &ImageError) -> PortError {
     match error.kind() {
         ErrorKind::NotFound => PortError::NotFound(text),
         ErrorKind::Invalid => PortError::Invalid(text),
+        ErrorKind::Untrusted => PortError::Untrusted(text),
+        ErrorKind::RegistryUnavailable | ErrorKind::TooManyRequests => PortError::Unavailable(text),
         ErrorKind::LimitExceeded | ErrorKind::NoSpace => PortError::Exhausted(text),
-        ErrorKind::Unauthorized
-        | ErrorKind::RegistryUnavailable
-        | ErrorKind::TooManyRequests
-        | ErrorKind::Corrupt
-        | ErrorKind::Cancelled
-        | ErrorKind::Io => PortError::Failed(text),
+        ErrorKind::Unauthorized | ErrorKind::Corrupt | ErrorKind::Cancelled | ErrorKind::Io => PortError::Failed(text),
     }
 }
 

@@ -1,0 +1,199 @@
+//! The signature policy where it counts: in a pull, before anything of the image is written, and when a container is made of an image
+//! that may have been pulled for somebody else.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use podwright_imagetrust::Signature;
+use podwright_types::{Digest, ImageReference};
+
+use super::pull::Pull;
+use super::{ImageStore, Inner, blocking};
+use crate::error::{ErrorKind, ImageError, Result};
+use crate::registry::Session;
+use crate::trust::{Demand, Gathering, Trust};
+
+/// What to do where only the index is signed.
+const INDEX_HINT: &str = "the manifest of this platform has to be signed, not only the index \
+    (cosign sign --recursive, skopeo copy --all --sign-by)";
+
+/// One way to ask about a present image.
+struct Question {
+    demand: Arc<Demand>,
+    manifest: Digest,
+}
+
+impl ImageStore {
+    /// Whether a tenant may use the present image with this id, asked for as `asked` (a name; with an id or nothing, any of the image's
+    /// names may be the one that is allowed). Costs nothing without a policy, and little for what was decided before.
+    ///
+    /// # Errors
+    /// `Untrusted`, with what is missing; kinds of the registry where signatures have to be fetched and can not be.
+    pub async fn allow(&self, image_id: &str, asked: &str, tenant: &str) -> Result<()> {
+        let Some(trust) = self.inner.trust.clone() else { return Ok(()) };
+        let inner = Arc::clone(&self.inner);
+        let (image_id, asked, tenant) = (image_id.to_owned(), asked.to_owned(), tenant.to_owned());
+        let task = tokio::spawn(async move { inner.allow(trust, &image_id, &asked, tenant).await });
+        super::join("check signatures of image", task).await
+    }
+}
+
+impl Inner {
+    async fn allow(self: &Arc<Self>, trust: Arc<Trust>, image_id: &str, asked: &str, tenant: String) -> Result<()> {
+        let (names, manifests) = self.names_of(image_id, asked)?;
+        let mut questions = Vec::new();
+        let mut refused = None;
+        for name in names {
+            let (trust, tenant) = (Arc::clone(&trust), tenant.clone());
+            match blocking("read signature policy", move || trust.demand(&tenant, &name)).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(demand)) => {
+                    let demand = Arc::new(demand);
+                    let question =
+                        |manifest: &Digest| Question { demand: Arc::clone(&demand), manifest: manifest.clone() };
+                    questions.extend(manifests.iter().map(question));
+                }
+                Err(error) => refused = Some(error),
+            }
+        }
+        if questions.iter().any(|question| trust.is_decided(&question.demand, &question.manifest)) {
+            return Ok(());
+        }
+        for question in &questions {
+            match self.judge_kept(&trust, question).await {
+                Ok(()) => return Ok(()),
+                Err(error) => refused = Some(error),
+            }
+        }
+        for question in &questions {
+            match self.judge_fetched(&trust, question).await {
+                Ok(()) => return Ok(()),
+                Err(error) => refused = Some(error),
+            }
+        }
+        Err(refused.unwrap_or_else(|| {
+            ImageError::new(ErrorKind::NotFound, "find image", image_id, "it is not on this host; pull it first")
+        }))
+    }
+
+    /// The names to ask a policy about, and the manifests of an image.
+    fn names_of(&self, image_id: &str, asked: &str) -> Result<(Vec<ImageReference>, BTreeSet<Digest>)> {
+        let not_found =
+            || ImageError::new(ErrorKind::NotFound, "find image", image_id, "it is not on this host; pull it first");
+        let id: Digest = image_id.parse().map_err(|_| not_found())?;
+        let catalog = self.catalog();
+        let own: Vec<_> = catalog.listings.iter().filter(|listing| listing.image_id == id).collect();
+        let manifests = own.iter().map(|listing| listing.entry.manifest.clone()).collect();
+        // What is no name (an id, or a part of one) says nothing, even where it could be read as a name.
+        let is_id = asked.is_empty() || asked.parse::<Digest>().is_ok();
+        let is_name =
+            |name: &ImageReference| catalog.find(&name.canonical()).is_some() || asked.contains(['/', ':', '@']);
+        if let Some(name) = asked.parse().ok().filter(|name| !is_id && is_name(name)) {
+            return Ok((vec![name], manifests));
+        }
+        let names = own.iter().filter_map(|listing| listing.entry.name.as_deref()?.parse().ok()).collect();
+        Ok((names, manifests))
+    }
+
+    async fn judge_kept(self: &Arc<Self>, trust: &Arc<Trust>, question: &Question) -> Result<()> {
+        let signatures = {
+            let (inner, manifest) = (Arc::clone(self), question.manifest.clone());
+            blocking("read signatures", move || Ok(inner.kept.of(&manifest))).await?
+        };
+        self.judge(trust, question, Gathering { signatures, hint: String::new() }).await
+    }
+
+    /// Without credentials but those of docker's configuration.
+    async fn judge_fetched(self: &Arc<Self>, trust: &Arc<Trust>, question: &Question) -> Result<()> {
+        let (inner, asked) = (Arc::clone(self), question.demand.asked().clone());
+        let session =
+            blocking("prepare to fetch signatures", move || inner.registry.session(&asked, None, &inner.config));
+        let gathered = self.gather(trust, &question.demand, &session.await?, &question.manifest).await?;
+        self.judge(trust, question, gathered).await
+    }
+
+    async fn gather(
+        self: &Arc<Self>,
+        trust: &Arc<Trust>,
+        demand: &Arc<Demand>,
+        session: &Session,
+        manifest: &Digest,
+    ) -> Result<Gathering> {
+        let places = {
+            let (trust, demand) = (Arc::clone(trust), Arc::clone(demand));
+            blocking("read registries.d", move || demand.places(trust.registries_dir())).await?
+        };
+        demand.gather(session, &self.config.patience, places, trust.registries_dir(), manifest).await
+    }
+
+    /// Judges a present image.
+    async fn judge(self: &Arc<Self>, trust: &Arc<Trust>, question: &Question, gathered: Gathering) -> Result<()> {
+        let (inner, digest) = (Arc::clone(self), question.manifest.clone());
+        let manifest = blocking("read manifest", move || inner.content.read_blob(&digest)).await?;
+        self.decide(trust, &question.demand, &question.manifest, manifest, gathered).await
+    }
+
+    /// Judges, and keeps what decided.
+    async fn decide(
+        self: &Arc<Self>,
+        trust: &Arc<Trust>,
+        demand: &Arc<Demand>,
+        digest: &Digest,
+        manifest: Vec<u8>,
+        gathered: Gathering,
+    ) -> Result<()> {
+        let (inner, trust, demand, digest) = (Arc::clone(self), Arc::clone(trust), Arc::clone(demand), digest.clone());
+        blocking("check signatures", move || {
+            let accepted = demand.judge(&manifest, &gathered.signatures, &gathered.hint)?;
+            let used = |(position, signature): (usize, &'_ Signature)| {
+                accepted.signatures.contains(&position).then(|| signature.clone())
+            };
+            let used: Vec<Signature> = gathered.signatures.iter().enumerate().filter_map(used).collect();
+            // It was accepted; without the file it is fetched again after a restart.
+            if let Err(error) = inner.kept.keep(&digest, used.iter()) {
+                tracing::warn!(%error, "signatures of an image could not be kept");
+            }
+            trust.note(&demand, &digest, &accepted);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Removes kept signatures of manifests that are gone.
+    pub(super) async fn sweep_signatures(self: &Arc<Self>) -> Result<()> {
+        if self.trust.is_none() {
+            return Ok(());
+        }
+        let inner = Arc::clone(self);
+        blocking("remove signatures", move || {
+            let listed = inner.catalog().listings.iter().map(|listing| listing.entry.manifest.clone()).collect();
+            inner.kept.sweep(&listed);
+            Ok(())
+        })
+        .await
+    }
+}
+
+impl Pull {
+    /// What the policy demands of this image; nothing where there is none. Before anything is asked of a registry.
+    pub(super) async fn demand(&self) -> Result<Option<Arc<Demand>>> {
+        let (Some(trust), Some(tenant)) = (self.inner.trust.clone(), self.tenant.clone()) else { return Ok(None) };
+        let reference = self.reference.clone();
+        Ok(blocking("read signature policy", move || trust.demand(&tenant, &reference)).await?.map(Arc::new))
+    }
+
+    /// Fetches and judges the signatures of the very manifest whose layers are unpacked.
+    pub(super) async fn check_signatures(
+        &self,
+        session: &Session,
+        demand: &Arc<Demand>,
+        manifest: &Digest,
+        text: Vec<u8>,
+        is_of_index: bool,
+    ) -> Result<()> {
+        let Some(trust) = &self.inner.trust else { return Ok(()) };
+        let gathered = self.inner.gather(trust, demand, session, manifest).await?;
+        let decided = self.inner.decide(trust, demand, manifest, text, gathered).await;
+        decided.map_err(|error| if is_of_index { error.and(INDEX_HINT) } else { error })
+    }
+}

@@ -8,12 +8,13 @@ use podwright_sys::{AllowList, CapabilitySet, keep_capabilities};
 /// To open the log anew in a directory that belongs to another user, as clients of their own choose.
 const CAPABILITIES: CapabilitySet = CapabilitySet::DAC_OVERRIDE;
 
-/// Reads, writes, waits, opens; and what the C library does for memory, time and its end. No program can be executed, no process made,
+/// Reads, writes, moves between pipes, waits, opens; and what the C library does for memory, time and its end. No program can be executed, no process made,
 /// none signalled, no socket made, nothing mounted or joined.
 const CALLS: AllowList = AllowList::new(&[
     libc::SYS_read,
     libc::SYS_write,
     libc::SYS_writev,
+    libc::SYS_splice,
     libc::SYS_close,
     libc::SYS_ppoll,
     #[cfg(target_arch = "x86_64")]

@@ -1,12 +1,16 @@
-//! The container's stdin: bytes on their way from a client.
+//! The container's stdin: bytes on their way from a client. Between pipes the kernel moves them; those for a terminal are read and written.
 
 use std::os::fd::OwnedFd;
 
 use rustix::buffer::spare_capacity;
+use rustix::fs::FileType;
 use rustix::io::Errno;
+use rustix::pipe::{SpliceFlags, splice};
 
 /// Read from a client at once, as much as a pipe holds; more waits in the client's pipe.
 const CHUNK_BYTES: usize = 64 * 1024;
+/// Moved from a client's pipe at once: all that it and ours can hold.
+const MOVED_BYTES: usize = 1 << 20;
 
 /// Write end of the container's stdin, or its terminal.
 #[derive(Debug, Default)]
@@ -15,6 +19,10 @@ pub(super) struct Input {
     /// What was read at once, of which the container took `taken` bytes. Empty when all are taken.
     waiting: Vec<u8>,
     taken: usize,
+    /// It is a pipe, so nothing has to be read.
+    is_pipe: bool,
+    /// The pipe took no more; what comes waits in the client's.
+    is_full: bool,
     close_when_empty: bool,
 }
 
@@ -22,12 +30,14 @@ impl Input {
     /// Takes the write end, and makes it non-blocking.
     pub(super) fn new(fd: Option<OwnedFd>) -> Self {
         let fd = fd.filter(|fd| rustix::io::ioctl_fionbio(fd, true).is_ok());
-        Self { fd, ..Self::default() }
+        let kind =
+            fd.as_ref().and_then(|fd| rustix::fs::fstat(fd).ok()).map(|stat| FileType::from_raw_mode(stat.st_mode));
+        Self { fd, is_pipe: kind == Some(FileType::Fifo), ..Self::default() }
     }
 
     /// Open, and ready to take more from clients.
     pub(super) fn wants_more(&self) -> bool {
-        self.fd.is_some() && self.waiting.is_empty() && !self.close_when_empty
+        self.fd.is_some() && self.waiting.is_empty() && !self.is_full && !self.close_when_empty
     }
 
     /// It is closed, and nothing that clients send can arrive.
@@ -37,7 +47,7 @@ impl Input {
 
     /// What to wait on to get rid of what is waiting.
     pub(super) fn blocked_on(&self) -> Option<&OwnedFd> {
-        self.fd.as_ref().filter(|_| !self.waiting.is_empty())
+        self.fd.as_ref().filter(|_| self.is_full || !self.waiting.is_empty())
     }
 
     /// Closes it after what is waiting.
@@ -46,8 +56,36 @@ impl Input {
         self.pump();
     }
 
-    /// Reads from a client, when it wants more; false when the client sends nothing more.
+    /// Takes from a client that has something or has ended, when it wants more; false when the client sends nothing more.
     pub(super) fn take_from(&mut self, client: &OwnedFd) -> bool {
+        match &self.fd {
+            Some(fd) if self.is_pipe => match splice(client, None, fd, None, MOVED_BYTES, SpliceFlags::NONBLOCK) {
+                Ok(0) => false,
+                Ok(_) | Err(Errno::INTR) => true,
+                // It was not the client's pipe that had nothing.
+                Err(Errno::AGAIN) => {
+                    self.is_full = true;
+                    true
+                }
+                // The container closed its end. What clients send is read and dropped with them.
+                Err(Errno::PIPE) => {
+                    self.fd = None;
+                    true
+                }
+                Err(_) => false,
+            },
+            Some(_) | None => self.read_from(client),
+        }
+    }
+
+    /// Takes what a client sent last before it left, if the container takes nothing now: as much as is read at once.
+    pub(super) fn keep_last_of(&mut self, client: &OwnedFd) {
+        if self.is_full && self.waiting.is_empty() {
+            self.read_from(client);
+        }
+    }
+
+    fn read_from(&mut self, client: &OwnedFd) -> bool {
         self.waiting.clear();
         self.taken = 0;
         self.waiting.reserve_exact(CHUNK_BYTES);
@@ -74,8 +112,9 @@ impl Input {
         }
     }
 
-    /// Writes as much as the container takes.
+    /// Writes as much as the container takes; called once it takes something.
     pub(super) fn pump(&mut self) {
+        self.is_full = false;
         while let Some(fd) = &self.fd
             && !self.waiting.is_empty()
         {

@@ -296,6 +296,9 @@ impl Task {
     }
 
     fn forget_clients(&mut self) {
+        for last in self.clients.iter().filter(|client| client.has_left()).filter_map(|client| client.stdin.as_ref()) {
+            self.input.keep_last_of(last);
+        }
         let input_is_full = !self.input.wants_more();
         let forgotten = |client: &Client| client.is_gone() || (input_is_full && client.has_left());
         let with_input = self.clients.iter().filter(|client| forgotten(client)).any(Client::brought_input);

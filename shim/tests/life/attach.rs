@@ -87,6 +87,30 @@ async fn root_hundreds_attach_at_once() {
     world.finish().await;
 }
 
+/// More than all pipes on the way hold, into a container that looks away first.
+#[tokio::test]
+async fn root_all_that_a_client_sends_arrives_in_order() {
+    let world = World::with_pod().await;
+    let mut request = world.request("c");
+    (request.stdin, request.stdin_once) = (true, true);
+    world.start(request, &shell("sleep 0.2; exec md5sum")).await.unwrap();
+    let (to_stdin, from_stdout) = attach(&world, true).await;
+    let bytes: Vec<u8> = (0..200_000_u32).flat_map(u32::to_le_bytes).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let same = dir.path().join("same");
+    fs::write(&same, &bytes).unwrap();
+    let sending = std::thread::spawn(move || {
+        let mut to_stdin = fs::File::from(to_stdin.unwrap());
+        std::io::Write::write_all(&mut to_stdin, &bytes).unwrap();
+    });
+    let told = String::from_utf8(read_all(from_stdout).await).unwrap();
+    sending.join().unwrap();
+    let expected = std::process::Command::new("md5sum").stdin(fs::File::open(&same).unwrap()).output().unwrap();
+    let expected = String::from_utf8(expected.stdout).unwrap();
+    let words = |text: &str| text.split_whitespace().take(1).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(words(&told), words(&expected));
+}
+
 #[tokio::test]
 async fn root_stdin_of_one_client_ends_when_that_is_cut_off() {
     let mut world = World::with_pod().await;

@@ -20,9 +20,9 @@ use tokio::sync::mpsc;
 /// Longer than anything takes on a busy machine.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
-const APPLETS: [&str; 19] = [
+const APPLETS: [&str; 20] = [
     "sh", "cat", "sleep", "echo", "head", "dd", "yes", "seq", "stty", "true", "false", "kill", "tail", "printf", "ls",
-    "ps", "id", "touch", "tr",
+    "ps", "id", "touch", "tr", "md5sum",
 ];
 
 /// A pod and all around it.

@@ -18,6 +18,7 @@ mod limits;
 mod report;
 mod server;
 mod session;
+mod shortcut;
 mod size;
 mod spdy;
 mod stream;

@@ -3,15 +3,18 @@
 //! A pair is told by its request id. Pairs live and fail apart from each other.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use podwright_podsandbox::Engine;
 use podwright_types::SandboxId;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy_bidirectional_with_sizes};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::limits::{MAX_ERROR_BYTES, MAX_FORWARD_STREAMS, OPEN_TIMEOUT, PIECE_BYTES};
+use super::limits::{MAX_ERROR_BYTES, MAX_FORWARD_STREAMS, OPEN_TIMEOUT};
 use super::server::Ends;
+use super::shortcut::carry;
 use super::spdy::{Accept, Connection, Headers, Opened};
 use super::stream::Stream;
 use crate::status::cut;
@@ -143,14 +146,14 @@ fn paired(halves: &mut HashMap<(u16, String), Half>, opened: Opened) -> Option<(
 }
 
 /// Carries one connection to its end.
-async fn forward(engine: Engine, sandbox: SandboxId, port: u16, mut data: Stream, mut error: Stream) {
+async fn forward(engine: Engine, sandbox: SandboxId, port: u16, data: Stream, mut error: Stream) {
     let ended = data.ended.clone();
     let carried = async {
-        let mut to = engine.port_forward(&sandbox, port).await.map_err(|error| error.to_string())?;
+        let to = engine.port_forward(&sandbox, port).await.map_err(|error| error.to_string())?;
         // A connection that breaks looks to the client as it does to one in the pod: it is over. That of a pod which ended is
         // over whatever the client does: its socket would keep the pod's network namespace.
         tokio::select! {
-            _ = copy_bidirectional_with_sizes(&mut data.io, &mut to.stream, PIECE_BYTES, PIECE_BYTES) => (),
+            _ = both_ways(data, to.stream) => (),
             () = to.pod.ended() => (),
         }
         Ok(())
@@ -159,7 +162,6 @@ async fn forward(engine: Engine, sandbox: SandboxId, port: u16, mut data: Stream
         () = ended.cancelled() => Ok(()),
         carried = carried => carried,
     };
-    drop(data);
     if let Err(text) = carried {
         let text: String = text;
         tracing::debug!(pod = %sandbox, port, error = %text, "a connection was not forwarded");
@@ -168,9 +170,21 @@ async fn forward(engine: Engine, sandbox: SandboxId, port: u16, mut data: Stream
     let _ = error.io.shutdown().await;
 }
 
+/// Each way ends by itself, or both with the first error.
+async fn both_ways(data: Stream, to: TcpStream) -> std::io::Result<()> {
+    let (mut from_pod, to_pod) = to.into_split();
+    let (mut from_client, mut to_client) = tokio::io::split(data.io);
+    let outwards = async {
+        Stream::send_all(data.outlet.as_ref(), &mut to_client, &mut from_pod).await?;
+        to_client.shutdown().await
+    };
+    tokio::try_join!(carry(&mut from_client, &data.shortcut, Arc::new(to_pod)), outwards).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::streaming::shortcut::Shortcut;
 
     fn label(headers: &[(&str, &str)]) -> Option<Label> {
         Label::of(&headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect())
@@ -202,7 +216,8 @@ mod tests {
             let headers = [("streamtype", "error"), ("port", "80"), ("requestid", &id.to_string())];
             let headers = headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
             let ended = tokio_util::sync::CancellationToken::new();
-            let stream = Stream { io: tokio::io::duplex(1).0, ended: ended.clone(), placed: ended.clone() };
+            let (io, shortcut) = (tokio::io::duplex(1).0, Shortcut::default());
+            let stream = Stream { io, ended: ended.clone(), placed: ended.clone(), shortcut, outlet: None };
             assert!(paired(&mut halves, Opened { id: 2 * id + 1, headers, stream }).is_none());
             ended.cancel();
         }

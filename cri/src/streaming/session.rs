@@ -3,6 +3,8 @@
 //! A client that leaves is an end: its command is killed, from a container it is detached. Both follow from dropping the engine's
 //! session.
 
+use std::sync::Arc;
+
 use podwright_podsandbox::session::{Input, Output, Session, SessionControl};
 use podwright_podsandbox::{Engine, EngineError};
 use tokio::io::{AsyncWriteExt as _, BufReader, copy_buf};
@@ -11,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::asked::Asked;
 use super::limits::PIECE_BYTES;
 use super::report::{Outcome, words};
+use super::shortcut::carry;
 use super::size::Sizes;
 use super::stream::Stream;
 use super::version::Version;
@@ -130,13 +133,11 @@ enum Never {}
 
 /// Passes input on. What nobody reads any more is read and dropped: it stands before other things in the client's connection.
 async fn feed(from: Option<Stream>, to: Option<Input>) -> Never {
-    if let Some(from) = from {
-        let mut from = BufReader::with_capacity(PIECE_BYTES, from.io);
-        if let Some(mut to) = to {
-            let _ = copy_buf(&mut from, &mut to).await;
-            let _ = to.shutdown().await;
+    if let Some(mut from) = from {
+        if let Some(to) = to {
+            let _ = carry(&mut from.io, &from.shortcut, Arc::new(to)).await;
         }
-        let _ = copy_buf(&mut from, &mut tokio::io::sink()).await;
+        let _ = copy_buf(&mut BufReader::with_capacity(PIECE_BYTES, from.io), &mut tokio::io::sink()).await;
     }
     // Without a client's input there is no end of input either: an attach must not close the container's stdin.
     std::future::pending().await
@@ -144,11 +145,10 @@ async fn feed(from: Option<Stream>, to: Option<Input>) -> Never {
 
 /// Passes output on, to its end. Where the client takes no more, it is read and dropped, so that the process can go on.
 async fn give(from: Option<Output>, to: Option<Stream>) {
-    let Some(from) = from else { return };
-    let mut from = BufReader::with_capacity(PIECE_BYTES, from);
+    let Some(mut from) = from else { return };
     if let Some(mut to) = to {
-        let _ = copy_buf(&mut from, &mut to.io).await;
+        let _ = Stream::send_all(to.outlet.as_ref(), &mut to.io, &mut from).await;
         to.finish().await;
     }
-    let _ = copy_buf(&mut from, &mut tokio::io::sink()).await;
+    let _ = copy_buf(&mut BufReader::with_capacity(PIECE_BYTES, from), &mut tokio::io::sink()).await;
 }

@@ -15,3 +15,4 @@ mod writer;
 
 pub(super) use connection::{Accept, Connection, Opened};
 pub(super) use headers::Headers;
+pub(super) use writer::Outlet;

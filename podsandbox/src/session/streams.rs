@@ -64,6 +64,27 @@ fn no_pipe(cause: &io::Error) -> EngineError {
     EngineError::Exhausted(format!("make a pipe for a stream: {cause}; too many files are open"))
 }
 
+impl Input {
+    /// Writes what the process takes at once.
+    ///
+    /// # Errors
+    /// `WouldBlock` if that is nothing; `BrokenPipe` if it takes no more.
+    pub fn try_write(&self, pieces: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.pipe.as_ref().map_or_else(|| Err(io::ErrorKind::BrokenPipe.into()), |pipe| pipe.try_write_vectored(pieces))
+    }
+
+    /// Returns when the process may take more. Cancel safe.
+    ///
+    /// # Errors
+    /// `BrokenPipe` if it was shut down.
+    pub async fn writable(&self) -> io::Result<()> {
+        match &self.pipe {
+            Some(pipe) => pipe.writable().await,
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+}
+
 impl AsyncWrite for Input {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.pipe {

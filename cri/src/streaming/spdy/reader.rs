@@ -12,13 +12,23 @@ use super::connection::{Accept, Opened};
 use super::control::Answer;
 use super::frame::{Decoder, Frame, ProtocolError, Reset, StreamId};
 use super::headers::Headers;
-use super::streams::Shared;
-use super::writer::{Piece, pump};
+use super::streams::{Shared, User};
+use super::writer::{Outlet, Piece, pump};
 use crate::streaming::limits::STREAM_BUFFER_BYTES;
+use crate::streaming::shortcut::Shortcut;
 use crate::streaming::stream::Stream;
 
-/// Bytes that are read at a time.
+/// Bytes that are read at a time, and kept for that.
 const READ_BYTES: usize = 64 << 10;
+/// The same from a client that sends more than that at a time.
+const BULK_READ_BYTES: usize = 256 << 10;
+
+/// Data of one stream that arrived together.
+#[derive(Default)]
+struct Run {
+    stream: StreamId,
+    pieces: Vec<Bytes>,
+}
 
 /// The reading side.
 pub(super) struct Reader {
@@ -33,24 +43,60 @@ pub(super) struct Reader {
 impl Reader {
     /// Reads to the end of the connection.
     pub(super) async fn run(&mut self, mut io: impl AsyncRead + Unpin) -> Result<(), ProtocolError> {
-        let (mut decoder, mut input) = (Decoder::default(), BytesMut::new());
+        let (mut decoder, mut input, mut run) = (Decoder::default(), BytesMut::new(), Run::default());
+        let mut read_bytes = READ_BYTES;
         loop {
-            while let Some(frame) = decoder.decode(&mut input)? {
-                self.take(frame).await?;
+            let decoded = self.take_all(&mut decoder, &mut input, &mut run).await;
+            // Also what came before a broken frame.
+            self.end_run(&mut run).await?;
+            decoded?;
+            if read_bytes == READ_BYTES && input.capacity() >= BULK_READ_BYTES {
+                input = BytesMut::from(&input[..]);
             }
-            input.reserve(READ_BYTES);
+            input.reserve(read_bytes);
             // A failed connection has no more to say than one that was closed.
-            if io.read_buf(&mut input).await.unwrap_or(0) == 0 {
+            let arrived = io.read_buf(&mut input).await.unwrap_or(0);
+            if arrived == 0 {
                 return Ok(());
             }
+            read_bytes = if arrived >= READ_BYTES { BULK_READ_BYTES } else { READ_BYTES };
         }
+    }
+
+    /// Takes all frames that are there, but for the data of the last run.
+    async fn take_all(
+        &mut self,
+        decoder: &mut Decoder,
+        input: &mut BytesMut,
+        run: &mut Run,
+    ) -> Result<(), ProtocolError> {
+        while let Some(frame) = decoder.decode(input)? {
+            match frame {
+                Frame::Data { stream, piece, fin: false } if run.pieces.is_empty() || run.stream == stream => {
+                    run.stream = stream;
+                    run.pieces.push(piece);
+                }
+                frame => {
+                    self.end_run(run).await?;
+                    self.take(frame).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn end_run(&mut self, run: &mut Run) -> Result<(), ProtocolError> {
+        if run.pieces.is_empty() {
+            return Ok(());
+        }
+        self.data(run.stream, &mut run.pieces, false).await
     }
 
     async fn take(&mut self, frame: Frame) -> Result<(), ProtocolError> {
         match frame {
             Frame::SynStream { stream, fin, headers } => self.open(stream, fin, headers).await,
-            Frame::Data { stream, piece, fin } => self.data(stream, &piece, fin).await,
-            Frame::Headers { stream, fin: true } => self.data(stream, &Bytes::new(), true).await,
+            Frame::Data { stream, piece, fin } => self.data(stream, &mut vec![piece], fin).await,
+            Frame::Headers { stream, fin: true } => self.data(stream, &mut Vec::new(), true).await,
             Frame::Reset(stream) => {
                 self.shared.reset(stream);
                 Ok(())
@@ -91,11 +137,20 @@ impl Reader {
         }
         let (ours, users) = tokio::io::duplex(STREAM_BUFFER_BYTES);
         let (from_user, to_user) = tokio::io::split(ours);
-        let Some((window, ended)) = self.shared.add(stream, to_user) else {
+        let shortcut = Shortcut::default();
+        let user = User { io: to_user, shortcut: shortcut.clone() };
+        let Some((window, ended)) = self.shared.add(stream, user) else {
             return self.refuse(stream, Reset::Refused);
         };
         let placed = CancellationToken::new();
-        let user = Stream { io: users, ended: ended.clone(), placed: placed.clone() };
+        let outlet = Outlet {
+            shared: Arc::clone(&self.shared),
+            stream,
+            window,
+            ended: ended.clone(),
+            pieces: self.pieces.clone(),
+        };
+        let user = Stream { io: users, ended, placed: placed.clone(), shortcut, outlet: Some(outlet.clone()) };
         let opened = Opened { id: stream, headers, stream: user };
         if self.opened.try_send(opened).is_err() {
             self.shared.reset(stream);
@@ -103,41 +158,45 @@ impl Reader {
         }
         // Known clients drop data that comes before the reply.
         self.shared.control.push(Answer::Reply(stream))?;
-        let pump = pump(Arc::clone(&self.shared), stream, from_user, window, ended, self.pieces.clone());
+        let pump = pump(outlet, from_user);
         self.shared.pumps.spawn(async move {
             let _tells = placed.drop_guard();
             pump.await;
         });
-        if fin { self.data(stream, &Bytes::new(), true).await } else { Ok(()) }
+        if fin { self.data(stream, &mut Vec::new(), true).await } else { Ok(()) }
     }
 
     fn refuse(&self, stream: StreamId, why: Reset) -> Result<(), ProtocolError> {
         self.shared.control.push(Answer::Reset(stream, why))
     }
 
-    async fn data(&mut self, stream: StreamId, piece: &[u8], fin: bool) -> Result<(), ProtocolError> {
+    /// Leaves no pieces.
+    async fn data(&mut self, stream: StreamId, pieces: &mut Vec<Bytes>, fin: bool) -> Result<(), ProtocolError> {
         self.shared.touch();
+        let bytes = pieces.iter().map(Bytes::len).sum();
         let Some(user) = self.shared.take_user(stream) else {
             // Data may cross the end of its stream; a stream that never was is an error.
-            self.shared.consumed(stream, piece.len());
+            pieces.clear();
+            self.shared.consumed(stream, bytes);
             let never_was = stream > self.shared.last.load(Ordering::Relaxed);
             return if never_was { self.refuse(stream, Reset::InvalidStream) } else { Ok(()) };
         };
         if let Some(mut user) = user {
             // A full stream stops the reading of the connection: the client's own network buffers fill up then.
             self.shared.paused.store(true, Ordering::Relaxed);
-            let written = user.write_all(piece).await;
+            let written = user.give(pieces).await;
             self.shared.paused.store(false, Ordering::Relaxed);
             match (written, fin) {
                 (Ok(()), false) => self.shared.return_user(stream, user),
-                (Ok(()), true) => drop(user.shutdown().await),
+                (Ok(()), true) => drop(user.io.shutdown().await),
                 (Err(_), _) => {}
             }
         }
         if fin {
             self.shared.peer_done(stream);
         }
-        self.shared.consumed(stream, piece.len());
+        pieces.clear();
+        self.shared.consumed(stream, bytes);
         Ok(())
     }
 }

@@ -5,24 +5,77 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::io::{DuplexStream, WriteHalf};
+use bytes::Bytes;
+use tokio::io::{AsyncWriteExt as _, DuplexStream, WriteHalf};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::control::Control;
 use super::frame::StreamId;
 use super::window::{Window, lock};
-use crate::streaming::limits::WINDOW_BYTES;
+use crate::streaming::limits::{BULK_WINDOW_BYTES, WINDOW_BYTES};
+use crate::streaming::shortcut::Shortcut;
+
+/// The way to a stream's user.
+pub(super) struct User {
+    pub(super) io: WriteHalf<DuplexStream>,
+    pub(super) shortcut: Shortcut,
+}
+
+impl User {
+    /// Gives it pieces, in order.
+    ///
+    /// # Errors
+    /// It wants no more.
+    pub(super) async fn give(&mut self, pieces: &mut Vec<Bytes>) -> std::io::Result<()> {
+        loop {
+            self.shortcut.write(pieces);
+            let Some(length) = pieces.first().map(Bytes::len) else { return Ok(()) };
+            if self.shortcut.is_worth_waiting(length) {
+                self.shortcut.caught_up().await;
+            } else {
+                self.shortcut.fall_behind(length);
+                self.io.write_all(&pieces.remove(0)).await?;
+            }
+        }
+    }
+}
 
 /// One open stream.
 pub(super) struct Entry {
     /// Towards the stream's user; `None` while it is written to, and when the user wants no more.
-    pub(super) user: Option<WriteHalf<DuplexStream>>,
+    pub(super) user: Option<User>,
     pub(super) window: Arc<Window>,
     pub(super) ended: CancellationToken,
-    uncredited_bytes: u32,
+    credit: Credit,
     peer_done: bool,
     user_done: bool,
+}
+
+/// What the peer may send, of a stream or of all.
+struct Credit {
+    window_bytes: u32,
+    uncredited_bytes: u32,
+}
+
+impl Default for Credit {
+    fn default() -> Self {
+        Self { window_bytes: WINDOW_BYTES, uncredited_bytes: 0 }
+    }
+}
+
+impl Credit {
+    /// Notes bytes that have a place; what the peer is to be told, when that is worth a frame. Who sends much gets a larger window with
+    /// the first word: a frame for each half of the small one would be as many as the client's own.
+    fn consumed(&mut self, bytes: u32) -> Option<u32> {
+        self.uncredited_bytes = self.uncredited_bytes.saturating_add(bytes);
+        if self.uncredited_bytes < self.window_bytes / 2 {
+            return None;
+        }
+        let more = BULK_WINDOW_BYTES - self.window_bytes;
+        self.window_bytes = BULK_WINDOW_BYTES;
+        Some(std::mem::take(&mut self.uncredited_bytes).saturating_add(more))
+    }
 }
 
 /// What reader, writer and pumps of a connection share.
@@ -37,7 +90,7 @@ pub(super) struct Shared {
     /// The peer speaks of windows.
     pub(super) windows_bind: AtomicBool,
     initial_bytes: AtomicI64,
-    uncredited_bytes: AtomicU32,
+    credit: Mutex<Credit>,
     /// The connection is over; whatever belongs to it ends.
     pub(super) ended: CancellationToken,
     /// What is queued is written, then the connection ends.
@@ -61,7 +114,7 @@ impl Shared {
             window: Window::new(WINDOW_BYTES.into()),
             windows_bind: AtomicBool::new(false),
             initial_bytes: AtomicI64::new(WINDOW_BYTES.into()),
-            uncredited_bytes: AtomicU32::new(0),
+            credit: Mutex::default(),
             ended,
             finish: CancellationToken::new(),
             broken: AtomicBool::new(false),
@@ -84,11 +137,7 @@ impl Shared {
     }
 
     /// Adds a stream; `None` if there are too many.
-    pub(super) fn add(
-        &self,
-        stream: StreamId,
-        user: WriteHalf<DuplexStream>,
-    ) -> Option<(Arc<Window>, CancellationToken)> {
+    pub(super) fn add(&self, stream: StreamId, user: User) -> Option<(Arc<Window>, CancellationToken)> {
         let mut streams = lock(&self.streams);
         if streams.len() >= self.max_streams {
             return None;
@@ -99,7 +148,7 @@ impl Shared {
             user: Some(user),
             window: Arc::clone(&window),
             ended: ended.clone(),
-            uncredited_bytes: 0,
+            credit: Credit::default(),
             peer_done: false,
             user_done: false,
         };
@@ -109,12 +158,12 @@ impl Shared {
 
     /// Takes the way to a stream's user, to write to it. The first `None`: there is no such stream; the second: its user wants no
     /// more.
-    pub(super) fn take_user(&self, stream: StreamId) -> Option<Option<WriteHalf<DuplexStream>>> {
+    pub(super) fn take_user(&self, stream: StreamId) -> Option<Option<User>> {
         lock(&self.streams).get_mut(&stream).map(|entry| entry.user.take())
     }
 
     /// Gives it back.
-    pub(super) fn return_user(&self, stream: StreamId, user: WriteHalf<DuplexStream>) {
+    pub(super) fn return_user(&self, stream: StreamId, user: User) {
         if let Some(entry) = lock(&self.streams).get_mut(&stream) {
             entry.user = Some(user);
         }
@@ -175,17 +224,13 @@ impl Shared {
     /// Notes that bytes of a stream have a place, and tells the peer when it is worth a frame.
     pub(super) fn consumed(&self, stream: StreamId, bytes: usize) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let whole = self.uncredited_bytes.load(Ordering::Relaxed).saturating_add(bytes);
-        let due = whole >= WINDOW_BYTES / 2;
-        self.uncredited_bytes.store(if due { 0 } else { whole }, Ordering::Relaxed);
-        if due {
-            self.control.credit(0, whole);
+        if let Some(credit) = lock(&self.credit).consumed(bytes) {
+            self.control.credit(0, credit);
         }
         let mut streams = lock(&self.streams);
         let Some(entry) = streams.get_mut(&stream).filter(|entry| !entry.peer_done) else { return };
-        entry.uncredited_bytes = entry.uncredited_bytes.saturating_add(bytes);
-        if entry.uncredited_bytes >= WINDOW_BYTES / 2 {
-            self.control.credit(stream, std::mem::take(&mut entry.uncredited_bytes));
+        if let Some(credit) = entry.credit.consumed(bytes) {
+            self.control.credit(stream, credit);
         }
     }
 
@@ -205,5 +250,22 @@ impl Shared {
     pub(super) fn end(&self) {
         self.ended.cancel();
         lock(&self.streams).clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_sends_much_gets_a_larger_window_and_fewer_words() {
+        let mut credit = Credit::default();
+        assert_eq!(credit.consumed(WINDOW_BYTES / 2 - 1), None);
+        let first = credit.consumed(1).unwrap();
+        // It has sent half of what it could, and can now have the larger window under way.
+        assert_eq!(WINDOW_BYTES - WINDOW_BYTES / 2 + first, BULK_WINDOW_BYTES);
+        let told = (0..1000).filter_map(|_| credit.consumed(32 << 10)).collect::<Vec<_>>();
+        assert_eq!(told.len(), 1000 * (32 << 10) / (BULK_WINDOW_BYTES as usize / 2));
+        assert!(told.iter().all(|bytes| *bytes == BULK_WINDOW_BYTES / 2));
     }
 }

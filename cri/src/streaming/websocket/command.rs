@@ -22,6 +22,7 @@ use crate::streaming::limits::{
 };
 use crate::streaming::server::Ends;
 use crate::streaming::session::{self, Channels};
+use crate::streaming::shortcut::Shortcut;
 use crate::streaming::stream::Stream;
 use crate::streaming::version::Version;
 
@@ -107,7 +108,8 @@ struct Plumbing<'a> {
 impl Plumbing<'_> {
     fn stream(&self) -> (Stream, DuplexStream) {
         let (users, ours) = tokio::io::duplex(STREAM_BUFFER_BYTES);
-        (Stream { io: users, ended: self.gone.child_token(), placed: CancellationToken::new() }, ours)
+        let (ended, placed) = (self.gone.child_token(), CancellationToken::new());
+        (Stream { io: users, ended, placed, shortcut: Shortcut::default(), outlet: None }, ours)
     }
 
     /// A channel from the client.

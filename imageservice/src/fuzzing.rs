@@ -69,7 +69,7 @@ pub fn challenge(bytes: &[u8]) {
 pub fn docker_config(bytes: &[u8]) {
     let file = Path::new("config.json");
     for domain in ["docker.io", "registry.example:5000"] {
-        let _ = docker_config::parse(bytes, file, domain);
+        let _ = docker_config::parse(bytes, file, domain, "library/app");
     }
 }
 

@@ -189,6 +189,13 @@ pub(crate) fn check_layers(manifest: &ImageManifest, max_layers: usize, name: &s
         return refuse(ErrorKind::LimitExceeded, cause);
     }
     match manifest.layers.iter().find(|layer| !LAYERS.contains(&plain_type(&layer.media_type))) {
+        Some(layer) if layer.media_type.contains("erofs") => {
+            let cause = format!(
+                "layer {} has the type {:?}, an EROFS image; such layers are not mounted, push the image with layers in tar",
+                layer.digest, layer.media_type
+            );
+            refuse(ErrorKind::Invalid, cause)
+        }
         Some(layer) => refuse(
             ErrorKind::Invalid,
             format!("layer {} has the type {:?}, which is no container image layer", layer.digest, layer.media_type),

@@ -39,11 +39,10 @@ impl Registry {
         auth: Option<&Auth>,
         config: &ImageConfig,
     ) -> Result<Session> {
-        let domain = reference.domain();
         let servers = self
             .hosts(reference, config)?
             .into_iter()
-            .map(|host| credentials(&host, domain, auth, config).map(|credentials| (host, credentials)))
+            .map(|host| credentials(&host, reference, auth, config).map(|credentials| (host, credentials)))
             .collect::<Result<Vec<_>>>()?;
         Ok(Session::new(Arc::clone(self), reference, servers, config))
     }
@@ -86,8 +85,13 @@ pub(crate) fn parse_challenge(text: &str) {
 
 /// What one server may see. Credentials that name a server are for that one alone, be it the registry or a mirror. Those that name
 /// none are for the registry and for mirrors that nobody on the way can listen to.
-fn credentials(host: &Host, domain: &str, auth: Option<&Auth>, config: &ImageConfig) -> Result<Credentials> {
-    let name = if host.is_mirror { host.name() } else { domain.to_owned() };
+fn credentials(
+    host: &Host,
+    reference: &ImageReference,
+    auth: Option<&Auth>,
+    config: &ImageConfig,
+) -> Result<Credentials> {
+    let name = if host.is_mirror { host.name() } else { reference.domain().to_owned() };
     let given = match auth {
         Some(auth) if !auth.server_address.is_empty() || host.may_see_all_credentials() => {
             auth.credentials_for(&name)?
@@ -95,7 +99,9 @@ fn credentials(host: &Host, domain: &str, auth: Option<&Auth>, config: &ImageCon
         Some(_) | None => Credentials::Anonymous,
     };
     match (&given, &config.docker_config) {
-        (Credentials::Anonymous, Some(file)) => from_docker_config(file, &name),
+        (Credentials::Anonymous, Some(file)) => {
+            from_docker_config(file, &name, host.repository.as_deref().unwrap_or(reference.path()))
+        }
         _ => Ok(given),
     }
 }

@@ -356,3 +356,25 @@ async fn root_a_size_that_is_wrong_is_found_for_parts_that_are_here_too() {
         assert_eq!(test.listing(), before);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn root_layers_made_to_be_fetched_in_parts_are_pulled_whole() {
+    let registry = plain();
+    let from = registry.push(&small(Format::Oci, Compression::Gzip, "chunked"), "small", "v1").unwrap();
+    let to = registry.reference("chunked", "v1");
+    let output = Command::new("skopeo")
+        .args(["copy", "--src-tls-verify=false", "--dest-tls-verify=false", "--dest-compress-format", "zstd:chunked"])
+        .args([format!("docker://{from}"), format!("docker://{to}")])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let test = TestStore::new().await;
+    test.store.pull(&to, None, None).await.unwrap();
+    let layers = test.store.resolve(&to).unwrap().layers;
+    test.store.pull(&from, None, None).await.unwrap();
+    assert_eq!(test.store.resolve(&from).unwrap().layers, layers, "the same content in another form");
+    let place = format!("docker://{to}");
+    let raw = Command::new("skopeo").args(["inspect", "--raw", "--tls-verify=false", &place]).output().unwrap();
+    let raw = String::from_utf8(raw.stdout).unwrap();
+    assert!(raw.contains("zstd-chunked"), "skopeo made no chunks: {raw}");
+}

@@ -96,6 +96,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_empty_path_is_no_path() {
+        let with = |path: &str| {
+            let mut config = Config::default();
+            let all = &mut config.images;
+            for key in
+                [&mut all.hosts_dir, &mut all.registries_conf, &mut all.docker_config, &mut all.decryption_keys_dir]
+            {
+                *key = path.into();
+            }
+            let images = images(&config);
+            [images.hosts_dir, images.registries_conf, images.docker_config, images.decryption_keys_dir]
+        };
+        assert!(with("/a").iter().all(|path| path.as_deref() == Some(Path::new("/a"))));
+        assert!(with("").iter().all(Option::is_none));
+    }
+
+    #[test]
     fn daemons_with_their_own_roots_have_their_own_names() {
         let with_root = |root: &str| Config { root: root.into(), ..Config::default() };
         assert_eq!(instance(&with_root("/var/lib/podwright")), None);

@@ -19,7 +19,7 @@ const fn need(program: &'static str, package: &'static str, purpose: &'static st
 
 /// For the daemon and the demo.
 const TO_BUILD: &[Need] = &[
-    need("cc", "gcc", "linking, and the C parts of ring and zstd"),
+    need("cc", "gcc", "linking, and the C parts of ring, aws-lc and zstd"),
     need("ld", "binutils", "linking"),
     need("busybox", "busybox-static", "the images of demo and tests"),
     need("ip", "iproute2", "network namespaces of demo and tests"),

@@ -80,7 +80,10 @@ impl Front {
         let engine = Engine::new(config, world.ports());
         engine.recover().await.unwrap();
         let patience = Patience { attempts: 1, ..Patience::default() };
-        let images = ImageStore::open(&root, ImageConfig { hosts_dir: None, registries_conf: None, patience, ..ImageConfig::default() });
+        let images = ImageStore::open(
+            &root,
+            ImageConfig { hosts_dir: None, registries_conf: None, patience, ..ImageConfig::default() },
+        );
         let info = NodeInfo {
             version: "1".into(),
             cgroup_driver: CgroupDriver::Cgroupfs,

@@ -87,6 +87,9 @@ fn artifacts_are_no_images() {
     let text = image_json("").replace("application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.cncf.helm.chart");
     let Manifest::Image(image) = parse(text.as_bytes(), "", "image").unwrap().manifest else { panic!("no image") };
     assert_eq!(check_layers(&image, 10, "image").unwrap_err().kind(), ErrorKind::Invalid);
+    let text = image_json("").replace("layer.v1.tar+gzip", "layer.v1.erofs");
+    let Manifest::Image(image) = parse(text.as_bytes(), "", "image").unwrap().manifest else { panic!("no image") };
+    assert!(check_layers(&image, 10, "image").unwrap_err().to_string().contains("an EROFS image"));
     let Manifest::Image(image) = parse(image_json("").as_bytes(), "", "image").unwrap().manifest else { panic!() };
     assert_eq!(check_layers(&image, 0, "image").unwrap_err().kind(), ErrorKind::LimitExceeded);
 }

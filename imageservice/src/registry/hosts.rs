@@ -44,8 +44,8 @@ pub(crate) struct Host {
     pub(crate) repository: Option<String>,
     /// It answers in the place of the registry that the reference names.
     pub(crate) is_mirror: bool,
-    /// It may turn out to speak plain HTTP.
-    pub(crate) is_insecure: bool,
+    /// The same without TLS, where it may turn out to speak plain HTTP.
+    pub(crate) plain_base: Option<Url>,
 }
 
 impl Host {
@@ -62,7 +62,7 @@ impl Host {
             namespace: None,
             repository: None,
             is_mirror: false,
-            is_insecure: false,
+            plain_base: None,
         }
     }
 
@@ -75,15 +75,6 @@ impl Host {
     /// to. Those of registries.conf may not, as with podman.
     pub(crate) fn may_see_all_credentials(&self) -> bool {
         !self.is_mirror || (self.repository.is_none() && self.is_private())
-    }
-
-    /// The same server without TLS.
-    pub(crate) fn in_the_clear(&self) -> Self {
-        let mut host = self.clone();
-        host.is_insecure = false;
-        // Port and path stay. An URL with a host can be of either scheme.
-        let _ = host.base.set_scheme("http");
-        host
     }
 
     /// Host and, where it is not the usual one, port.
@@ -179,9 +170,11 @@ fn default_origin(domain: &str) -> Result<Url> {
     origin(if is_plain { "http" } else { "https" }, domain)
 }
 
-/// Where a registry is that speaks TLS.
-pub(super) fn https_origin(domain: &str) -> Result<Url> {
-    origin("https", domain)
+/// Where the API of a registry is, whatever the scheme.
+pub(super) fn api(scheme: &str, domain: &str) -> Result<Url> {
+    let mut base = origin(scheme, domain)?;
+    base.set_path("/v2");
+    Ok(base)
 }
 
 fn origin(scheme: &str, domain: &str) -> Result<Url> {

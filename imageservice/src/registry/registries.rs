@@ -41,7 +41,7 @@ impl Registries {
     /// The entry for an image, of `file` and of its drop-ins in `<file>.d`; a file that is not there says nothing.
     pub(super) fn find(&self, file: &Path, reference: &ImageReference) -> Result<Option<Choice>> {
         let entries = self.entries(file)?;
-        let chosen = find(&entries, &reference.to_string());
+        let chosen = find(&entries, &endpoints::with_host_in_lower_case(&reference.to_string()));
         Ok(chosen.map(|chosen| Choice { entries, chosen }))
     }
 
@@ -150,7 +150,8 @@ pub(super) fn fuzz(text: &str) {
     let digest = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     for name in ["busybox", "registry.example:5000/a/b:v1", &format!("sub.registry.example/a/b@{digest}")] {
         let Ok(reference) = name.parse::<ImageReference>() else { continue };
-        let Some(chosen) = find(&entries, &reference.to_string()) else { continue };
+        let name = endpoints::with_host_in_lower_case(&reference.to_string());
+        let Some(chosen) = find(&entries, &name) else { continue };
         let choice = Choice { entries: Arc::new(entries.clone()), chosen };
         for server in choice.servers(&reference).into_iter().flatten() {
             assert!(server.base.host_str().is_some_and(|host| !host.is_empty()), "an endpoint without a host");

@@ -47,15 +47,14 @@ enum Attempt {
 impl Server {
     /// Makes the client of a server, after finding out whether one that is insecure speaks TLS.
     pub(super) async fn find(host: Host, patience: &Patience) -> Result<Self> {
-        if !host.is_insecure {
-            return Self::new(host, patience);
+        let mut server = Self::new(host, patience)?;
+        if let Some(base) = server.host.plain_base.take()
+            && !server.answers(patience).await
+        {
+            tracing::debug!(server = %server.host.origin(), "an insecure registry does not speak TLS");
+            return Self::new(Host { base, ..server.host }, patience);
         }
-        let server = Self::new(host, patience)?;
-        if server.answers(patience).await {
-            return Ok(server);
-        }
-        tracing::debug!(server = %server.host.origin(), "an insecure registry does not speak TLS");
-        Self::new(server.host.in_the_clear(), patience)
+        Ok(server)
     }
 
     /// Whether anything is answered to the first request of the API, whatever it is.

@@ -16,7 +16,8 @@ fn trusted(auth: Option<Auth>, docker_config: &str) -> Vec<String> {
     std::fs::write(&file, docker_config).unwrap();
     let config = ImageConfig { docker_config: Some(file), ..ImageConfig::default() };
     let hosts = hosts::hosts_for(Some(dir.path()), "r.example").unwrap();
-    let gets = |host: &Host| credentials(host, "r.example", auth.as_ref(), &config).unwrap() != Credentials::Anonymous;
+    let reference: ImageReference = "r.example/app".parse().unwrap();
+    let gets = |host: &Host| credentials(host, &reference, auth.as_ref(), &config).unwrap() != Credentials::Anonymous;
     hosts.iter().filter(|host| gets(host)).map(Host::name).collect()
 }
 

@@ -2,25 +2,29 @@
 
 use podwright_types::ImageReference;
 
-use super::super::hosts::{Host, https_origin};
+use super::super::hosts::{Host, api};
 use super::file::{Entry, Serves};
 use crate::error::{ErrorKind, ImageError, Result};
 
-/// How much of a name a prefix takes, if the name is below it.
+/// How much of a name a prefix takes, if the name is below it. Both have their hosts in lower case.
 pub(super) fn matched(name: &str, prefix: &str) -> Option<usize> {
-    let end = match prefix.strip_prefix('*') {
+    match prefix.strip_prefix('*') {
         Some(domain) => {
-            let at = name.find(domain)?;
-            // In the host, and not in the path.
-            if name.get(..at)?.contains('/') {
-                return None;
-            }
-            at + domain.len()
+            let end = name.find([':', '/', '@']).unwrap_or(name.len());
+            let host = name.get(..end)?;
+            (host.len() > domain.len() && host.ends_with(domain)).then_some(end)
         }
-        None => name.starts_with(prefix).then_some(prefix.len())?,
-    };
-    let is_whole = matches!(name.as_bytes().get(end), None | Some(b':' | b'/' | b'@'));
-    is_whole.then_some(end)
+        None => {
+            let is_whole = matches!(name.strip_prefix(prefix)?.bytes().next(), None | Some(b':' | b'/' | b'@'));
+            is_whole.then_some(prefix.len())
+        }
+    }
+}
+
+/// A name or a prefix with its host in lower case, as which hosts are compared: `R.Example` is where `r.example` is.
+pub(super) fn with_host_in_lower_case(name: &str) -> String {
+    let (host, rest) = name.split_at(name.find('/').unwrap_or(name.len()));
+    format!("{}{rest}", host.to_ascii_lowercase())
 }
 
 /// The mirrors that serve such a name, then the registry itself.
@@ -41,13 +45,11 @@ pub(super) fn servers(entry: &Entry, reference: &ImageReference) -> Result<Vec<H
 
 fn server(entry: &Entry, location: &str, insecure: bool, reference: &ImageReference) -> Result<Host> {
     let there = there(entry, location, reference)?;
-    let mut base = https_origin(there.domain())?;
-    base.set_path("/v2");
-    let mut host = Host::plain(base);
+    let mut host = Host::plain(api("https", there.domain())?);
     host.repository = Some(there.path().to_owned());
     host.is_mirror = there.domain() != reference.domain();
-    host.is_insecure = insecure;
     host.skip_verify = insecure;
+    host.plain_base = if insecure { Some(api("http", there.domain())?) } else { None };
     Ok(host)
 }
 
@@ -56,7 +58,7 @@ fn there(entry: &Entry, location: &str, reference: &ImageReference) -> Result<Im
     if location.is_empty() {
         return Ok(reference.clone());
     }
-    let name = reference.to_string();
+    let name = with_host_in_lower_case(&reference.to_string());
     let rest = matched(&name, &entry.prefix).and_then(|end| name.get(end..)).unwrap_or_default();
     let text = format!("{location}{rest}");
     text.parse().map_err(|error| {

@@ -7,6 +7,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use toml::Spanned;
 
+use super::endpoints::with_host_in_lower_case;
+
 /// One `[[registry]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
@@ -143,6 +145,7 @@ fn entry(raw: RawRegistry, text: &str, file: &Path, line: usize) -> Result<Entry
         (false, true) => (prefix.clone(), prefix),
         (false, false) => (prefix, location),
     };
+    let prefix = with_host_in_lower_case(&prefix);
     check_prefix(&prefix).map_err(Wrong::Here)?;
     if location.contains('*') {
         return Err(Wrong::Here(format!("location {location:?} has a *, which only a prefix may begin with")));

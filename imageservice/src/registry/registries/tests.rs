@@ -30,7 +30,7 @@ impl Files {
         let reference = name.parse().unwrap();
         let Some(choice) = self.registries.find(&self.path(), &reference).unwrap() else { return Vec::new() };
         let shown = |host: Host| {
-            let mark = if host.is_insecure && host.skip_verify { "!" } else { "" };
+            let mark = if host.plain_base.is_some() && host.skip_verify { "!" } else { "" };
             format!("{mark}{} {}", host.base, host.repository.unwrap())
         };
         choice.servers(&reference).unwrap().into_iter().map(shown).collect()
@@ -117,6 +117,8 @@ location = "new.example/old"
     );
     assert_eq!(files.ask("a.b.corp.example:5000/app"), ["!https://a.b.corp.example:5000/v2 app"]);
     assert_eq!(files.ask("a.moved.example/team/app"), ["https://new.example/v2 old/team/app"]);
+    assert_eq!(files.ask("a.corp.example.corp.example/app"), ["!https://a.corp.example.corp.example/v2 app"]);
+    assert_eq!(files.ask("A.Corp.Example/app"), ["!https://a.corp.example/v2 app"], "hosts are the same in any case");
     assert!(files.ask("corp.example/app").is_empty());
     assert!(files.ask("x.example/a.corp.example/app").is_empty());
     assert!(files.ask("a.corp.example.org/app").is_empty());

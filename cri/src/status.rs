@@ -21,10 +21,12 @@ impl From<BadField> for Status {
 /// The status for a failure of the engine.
 pub(crate) fn from_engine(error: &EngineError) -> Status {
     // Clients know it by this word.
-    let word = match error {
-        EngineError::ImageVolume(_) => "ImageVolumeMountFailed: ",
-        EngineError::Untrusted(_) => UNTRUSTED,
-        _ => "",
+    let word = if matches!(error, EngineError::ImageVolume(_)) {
+        "ImageVolumeMountFailed: "
+    } else if matches!(error, EngineError::Untrusted(_)) {
+        UNTRUSTED
+    } else {
+        ""
     };
     with_text(code(error), &format!("{word}{error}"))
 }
@@ -155,6 +157,8 @@ mod tests {
             (status.code(), status.message()),
             (Code::InvalidArgument, "ImageVolumeMountFailed: no such directory")
         );
+        let untrusted = from_engine(&EngineError::Untrusted("no signature".into()));
+        assert_eq!((untrusted.code(), untrusted.message()), (Code::Unknown, "SignatureValidationFailed: no signature"));
         assert_eq!(unimplemented("Exec").code(), Code::Unimplemented);
     }
 }

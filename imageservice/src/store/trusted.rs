@@ -13,6 +13,8 @@ use crate::error::{ErrorKind, ImageError, Result};
 use crate::registry::Session;
 use crate::trust::{Demand, Gathering, Trust};
 
+/// Pairs of name and manifest for which signatures are fetched, when a container is made of an image with many.
+const MOST_FETCHED: usize = 4;
 /// What to do where only the index is signed.
 const INDEX_HINT: &str = "the manifest of this platform has to be signed, not only the index \
     (cosign sign --recursive, skopeo copy --all --sign-by)";
@@ -65,7 +67,7 @@ impl Inner {
                 Err(error) => refused = Some(error),
             }
         }
-        for question in &questions {
+        for question in questions.iter().take(MOST_FETCHED) {
             match self.judge_fetched(&trust, question).await {
                 Ok(()) => return Ok(()),
                 Err(error) => refused = Some(error),

@@ -149,8 +149,12 @@ fn signed_by(
     if made(&certificate.primary_key) {
         return Some(certificate::primary_may_sign(certificate, now));
     }
-    let subkey = certificate.public_subkeys.iter().find(|subkey| made(&subkey.key))?;
-    Some(certificate::subkey_may_sign(certificate, subkey, now))
+    if let Some(subkey) = certificate.public_subkeys.iter().find(|subkey| made(&subkey.key)) {
+        return Some(certificate::subkey_may_sign(certificate, subkey, now));
+    }
+    let is_named = is_issuer(signature, &certificate.primary_key)
+        || certificate.public_subkeys.iter().any(|subkey| is_issuer(signature, &subkey.key));
+    is_named.then(|| Err(format!("it names {}, which did not sign this text", issuer(signature))))
 }
 
 /// Whether a signature can be by this key; one that says nothing can be by any.

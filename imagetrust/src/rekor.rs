@@ -101,8 +101,9 @@ pub(crate) fn check(signed: &Signed<'_>, key: &PublicKey, logs: &[PublicKey]) ->
     Err("its entry in the log is about another signature".to_owned())
 }
 
-/// Base64, within an error's words.
+/// Base64, within an error's words. Lines may be broken, as the tools that write it read it.
 pub(crate) fn decoded(what: &str, text: &str) -> Result<Vec<u8>, String> {
+    let text: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
     STANDARD.decode(text).map_err(|error| format!("{what} is no base64: {error}"))
 }
 

@@ -59,6 +59,10 @@ fn only_a_whole_message_with_one_good_signature_opens() {
     for end in 0..plain.len() {
         assert!(ring.open(&plain[..end], SystemTime::now()).is_err(), "cut at {end}");
     }
+    let text = plain.windows(CONTENT.len()).position(|bytes| bytes == CONTENT).unwrap();
+    let mut forged = plain.clone();
+    forged[text] ^= 1;
+    assert!(refused(&ring, &forged).contains("did not sign this text"));
     for position in 0..plain.len() {
         let mut changed = plain.clone();
         changed[position] ^= 1;

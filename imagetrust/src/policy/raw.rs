@@ -1,7 +1,5 @@
 //! The file as it is written, and what is made of each requirement.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -9,6 +7,7 @@ use super::Requirement;
 use crate::identity::Identity;
 use crate::json::UniqueMap;
 use crate::keys::KeySource;
+use crate::rekor::decoded;
 
 /// A list of requirements.
 pub(super) type Requirements = Vec<RawRequirement>;
@@ -192,7 +191,7 @@ fn file(path: &str) -> Result<KeySource, String> {
 }
 
 fn data(field: &str, text: &str) -> Result<KeySource, String> {
-    STANDARD.decode(text).map(KeySource::Data).map_err(|error| format!("{field}Data is no base64: {error}"))
+    decoded(&format!("{field}Data"), text).map(KeySource::Data)
 }
 
 fn identity(raw: Option<RawIdentity>) -> Result<Identity, String> {

@@ -49,8 +49,8 @@ fn recursive(readonly: bool, propagation: Propagation) -> Result<(), BadField> {
 fn source(host_path: String, image: Option<v1::ImageSpec>, sub_path: String) -> Result<MountSource, BadField> {
     let image = image.map(|spec| spec.image).filter(|image| !image.is_empty());
     match (host_path.is_empty(), image) {
-        (false, None) if sub_path.is_empty() => Ok(MountSource::Host(field::absolute_path("host_path", host_path)?)),
-        (false, None) => Err(BadField::new("image_sub_path", "is given without image")),
+        // Kubelet names the sub-path of any volume here, and has put it into the path already.
+        (false, None) => Ok(MountSource::Host(field::absolute_path("host_path", host_path)?)),
         (true, Some(image)) => Ok(MountSource::Image {
             image: field::name("image.image", image)?,
             sub_path: field::inner_path("image_sub_path", sub_path)?,

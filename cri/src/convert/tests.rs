@@ -243,6 +243,18 @@ fn image_mounts_stay_below_their_image() {
 }
 
 #[test]
+fn the_sub_path_of_a_mount_of_the_host_is_part_of_its_path_already() {
+    let mount = v1::Mount {
+        host_path: "/h/sub".into(),
+        container_path: "/c".into(),
+        image_sub_path: "sub".into(),
+        ..Default::default()
+    };
+    let converted = container(v1::ContainerConfig { mounts: vec![mount], ..container_config() }).unwrap();
+    assert_eq!(converted.mounts[0].source, MountSource::Host("/h/sub".into()));
+}
+
+#[test]
 fn an_update_leaves_what_is_zero() {
     let linux = v1::LinuxContainerResources { cpu_shares: 5, ..Default::default() };
     let changed = changed_resources(linux).unwrap();

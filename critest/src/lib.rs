@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod calls;
 mod config;
 pub mod containerd;
 mod cri;

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod auth;
+pub mod checkpoint;
 mod config;
 mod content;
 mod encryption;

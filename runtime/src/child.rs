@@ -148,7 +148,7 @@ impl Finish {
     }
 }
 
-fn request(process: &Process, lookup: UserLookup) -> Request<'_> {
+pub(crate) fn request(process: &Process, lookup: UserLookup) -> Request<'_> {
     let user = process.user();
     Request {
         name: user.username().as_deref().filter(|name| !name.is_empty()),

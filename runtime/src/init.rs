@@ -149,7 +149,12 @@ fn make_as_host(mounts: &mut [mounts::Prepared<'_>], linux: &Linux, root: Mapped
 }
 
 /// Attaches the mounts and makes what belongs into `/dev`.
-fn fill(root: &Root, linux: &Linux, mounts: Vec<mounts::Prepared<'_>>, has_devices: bool) -> Result<(), Failure> {
+pub(crate) fn fill(
+    root: &Root,
+    linux: &Linux,
+    mounts: Vec<mounts::Prepared<'_>>,
+    has_devices: bool,
+) -> Result<(), Failure> {
     let dev_is_bound = mounts.iter().any(|mount| mount.binds("/dev"));
     for mount in mounts {
         mount.attach(root)?;
@@ -167,7 +172,7 @@ fn own(launch: &Launch<'_>) -> Own {
 }
 
 /// Joins the pod's namespaces: all but the pid namespace, which came with the clone, and that of users.
-fn join_namespaces(namespaces: &Namespaces<'_>) -> Result<(), Failure> {
+pub(crate) fn join_namespaces(namespaces: &Namespaces<'_>) -> Result<(), Failure> {
     let kinds = [(&namespaces.network, "network"), (&namespaces.ipc, "IPC"), (&namespaces.uts, "UTS")];
     for (namespace, name) in kinds {
         match namespace {
@@ -203,7 +208,7 @@ fn make_namespaces(launch: &Launch<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn mount_rootfs(rootfs: Prepared<'_>) -> Result<OwnedFd, Failure> {
+pub(crate) fn mount_rootfs(rootfs: Prepared<'_>) -> Result<OwnedFd, Failure> {
     match rootfs {
         Prepared::Detached(mount) => Ok(mount),
         Prepared::Later(mut overlay) => overlay.mount_privately(),

@@ -28,6 +28,7 @@ mod pod;
 mod privileges;
 mod program;
 mod propagation;
+mod restore;
 mod root;
 mod rootfs;
 pub mod seccomp;
@@ -49,5 +50,6 @@ pub use launch::{
 pub use message::User;
 pub use pod::{make_namespaces, make_namespaces_in, pid_namespace_of, spawn_pause};
 pub use podwright_sys::Process as LiveProcess;
+pub use restore::{Restore, restore};
 pub use spawn::{exec, spawn};
 pub use starting::{Progress, Starting};

@@ -111,6 +111,11 @@ fn bits(set: Option<&Capabilities>) -> Result<CapabilitySet, Failure> {
 }
 
 /// Drops without asking first what is there: half as many calls.
+/// The bits of capabilities, as /proc shows them.
+pub(crate) fn mask_of(capabilities: &Capabilities) -> Result<u64, Failure> {
+    bits(Some(capabilities)).map(|set| set.bits())
+}
+
 fn limit_bounding_set(keep: CapabilitySet) -> Result<(), Failure> {
     for number in 0..64 {
         let capability = CapabilitySet::from_bits_retain(1 << number);

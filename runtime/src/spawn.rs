@@ -59,7 +59,7 @@ pub fn exec(launch: ExecLaunch<'_>) -> Result<Starting, Error> {
     start(&pid, launch.cgroup, |socket| execute::run(launch, socket))
 }
 
-fn check<'a>(launch: &Launch<'a>) -> Result<&'a Process, Error> {
+pub(crate) fn check<'a>(launch: &Launch<'a>) -> Result<&'a Process, Error> {
     let namespaces = &launch.namespaces;
     let made = [namespaces.network, namespaces.ipc, namespaces.uts].iter().any(|n| matches!(n, Namespace::New));
     if namespaces.user.is_some() && made {

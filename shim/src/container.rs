@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 use oci_spec::runtime::{LinuxResources, Spec};
 use podwright_cgroups::{Cgroup, Hierarchy, systemd_path};
 use podwright_runtime::{
-    CgroupEntry, HookContext, Launch, Progress, RootfsMethod, RootfsPlan, SeccompChoice, Starting, Stdio, StoppedHooks,
-    User, UserLookup,
+    CgroupEntry, HookContext, Launch, Progress, Restore, RootfsMethod, RootfsPlan, SeccompChoice, Starting, Stdio,
+    StoppedHooks, User, UserLookup,
 };
 use podwright_shim_api::{
     CgroupPlacement, ContainerReport, Failure, FailureKind, NamespacePlan, Placing, ProcessEnd, Reply, StartContainer,
@@ -103,6 +103,8 @@ pub(crate) struct Prepared {
     user_lookup: UserLookup,
     stdio: streams::Stdio,
     bundle: Option<PathBuf>,
+    /// CRIU, and the images that the container goes on from.
+    restore: Option<(PathBuf, PathBuf)>,
 }
 
 /// A first process on its way.
@@ -200,6 +202,11 @@ impl Server {
         let rootfs = convert::rootfs(&mut request)?;
         let seccomp = convert::seccomp(request.seccomp.take(), &id)?;
         let bundle = request.bundle.take().map(|path| convert::absolute(path, "use the bundle")).transpose()?;
+        let restore = request.restore.take().map(|restore| {
+            let program = convert::absolute(restore.program, "execute CRIU at")?;
+            Ok::<_, Failure>((program, convert::absolute(restore.images, "restore from")?))
+        });
+        let restore = restore.transpose()?;
         let wanted = Wanted { stdin: request.stdin, stdin_once: request.stdin_once, log, client: None };
         let (writer, stdio) =
             streams::start(wanted).map_err(|error| Failure::of("make the streams of", &id, &error.into()))?;
@@ -227,6 +234,7 @@ impl Server {
             user_lookup: convert::user_lookup(request.groups_policy),
             stdio,
             bundle,
+            restore,
         };
         self.timers.set(Timer::Container(serial), OPEN_LOG_LIMIT);
         Ok(Container {
@@ -344,8 +352,12 @@ impl Server {
             gate: None,
             inherited: Vec::new(),
         };
-        let starting = podwright_runtime::spawn(launch)
-            .map_err(|error| convert::error_failure(FailureKind::Setup, "start", &container.id, &error))?;
+        let starting = match &prepared.restore {
+            None => podwright_runtime::spawn(launch),
+            Some((program, images)) => podwright_runtime::restore(launch, Restore { program, images }),
+        };
+        let starting =
+            starting.map_err(|error| convert::error_failure(FailureKind::Setup, "start", &container.id, &error))?;
         container.poststop = hooks.and_then(|hooks| StoppedHooks::of(&prepared.spec, hooks)).into();
         Ok(starting)
     }

@@ -27,3 +27,5 @@ pub const PROTOCOL_VERSION: u32 = 1;
 
 /// Feature of a shim that takes the pod's network namespace from the daemon.
 pub const GIVEN_NETNS: &str = "given-netns";
+/// A shim with this feature takes [`StartContainer::restore`].
+pub const RESTORE: &str = "restore";

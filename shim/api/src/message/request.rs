@@ -313,6 +313,20 @@ pub struct StartContainer {
     /// Directory with the specification, which hooks are told of; absent where there are no hooks.
     #[prost(bytes = "vec", optional, tag = "13")]
     pub bundle: Option<Vec<u8>>,
+    /// It goes on from images of its processes, and its program is not executed. To shims with [`RESTORE`](crate::RESTORE) only.
+    #[prost(message, optional, tag = "16")]
+    pub restore: Option<Restore>,
+}
+
+/// From what a container goes on.
+#[derive(Clone, PartialEq, Message)]
+pub struct Restore {
+    /// CRIU, an absolute path.
+    #[prost(bytes = "vec", tag = "1")]
+    pub program: Vec<u8>,
+    /// Directory with the images of the processes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub images: Vec<u8>,
 }
 
 /// Size of a terminal in characters.

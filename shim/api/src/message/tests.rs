@@ -58,6 +58,7 @@ fn calls() -> Vec<Call> {
             seccomp: Some(Seccomp::Localhost(b"/p".into())),
             // Younger than the samples.
             bundle: None,
+            restore: None,
         }),
         Call::Exec(Exec {
             container: "c".into(),

@@ -1,5 +1,6 @@
 //! `RuntimeService`: each RPC in its span, handed to the module that serves it.
 
+mod checkpoints;
 mod containers;
 mod events;
 mod node;
@@ -311,9 +312,17 @@ impl RuntimeService for Cri {
 
     async fn checkpoint_container(
         &self,
-        _request: Request<v1::CheckpointContainerRequest>,
+        request: Request<v1::CheckpointContainerRequest>,
     ) -> Result<Response<v1::CheckpointContainerResponse>, Status> {
-        rpc("CheckpointContainer", Weight::Polling, About::default(), not_yet("CheckpointContainer")).await
+        let request = request.into_inner();
+        let id = request.container_id.clone();
+        rpc(
+            "CheckpointContainer",
+            Weight::Acting,
+            About { container: &id, ..About::default() },
+            checkpoints::container(self, request),
+        )
+        .await
     }
 
     async fn checkpoint_pod(

@@ -8,6 +8,7 @@
 //!
 //! Its table is in `steps`, operations are in `operations`, `stop`, `exec` and `session`.
 
+pub(crate) mod checkpoint;
 pub(crate) mod exec;
 mod operations;
 pub(crate) mod session;

@@ -1,5 +1,6 @@
 //! The engine: what front ends call. Looks objects up and hands over to them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -312,6 +313,21 @@ impl Engine {
     /// `FailedPrecondition` if it does not run; see [`EngineError`].
     pub async fn reopen_log(&self, id: &ContainerId) -> Result<(), EngineError> {
         container::update::reopen_log(&*self.find_container(id)?).await
+    }
+
+    /// Writes a running container to the file `archive`, from which another can go on
+    /// ([`ContainerConfig::restore_from`]). It stands still for a moment and goes on, whatever comes of it.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` if it does not run or this host can not; see [`EngineError`]. A failure leaves no archive.
+    pub async fn checkpoint_container(
+        &self,
+        id: &ContainerId,
+        archive: PathBuf,
+        within: Duration,
+    ) -> Result<(), EngineError> {
+        self.admit("checkpoint a container")?;
+        container::checkpoint::write(self.find_container(id)?, archive, within).await
     }
 
     /// Changes limits: zero, empty and absent mean unchanged. A container that is not started yet will start with them.

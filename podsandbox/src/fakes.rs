@@ -22,8 +22,8 @@ use tokio::sync::mpsc;
 use crate::config::Ports;
 use crate::model::NetworkStatus;
 use crate::ports::{
-    Cgroups, Image, ImageConfig, Images, LaunchShim, Network, NetworkKind, NetworkRequest, NoExtensions, PortError,
-    Shim, ShimEvent, Shims,
+    Cgroups, Image, ImageConfig, Images, LaunchShim, Network, NetworkKind, NetworkRequest, NoCheckpoints, NoExtensions,
+    PortError, Shim, ShimEvent, Shims,
 };
 use crate::util::lock;
 
@@ -72,6 +72,7 @@ impl World {
             cgroups: world.clone(),
             statistics: world,
             extensions: Arc::new(NoExtensions),
+            checkpoints: Arc::new(NoCheckpoints),
         }
     }
 

@@ -5,6 +5,7 @@
 //! the first call began. Every error's text says what was being done, to which object, why it failed and what to do.
 
 mod cgroups;
+mod checkpoints;
 mod extensions;
 mod images;
 mod network;
@@ -12,13 +13,14 @@ mod shim;
 mod statistics;
 
 pub use cgroups::Cgroups;
+pub use checkpoints::{Checkpoint, Checkpoints, NoCheckpoints};
 pub use extensions::{Extensions, Moment, NoExtensions, Turn};
 pub use images::{HealthcheckConfig, Image, ImageConfig, Images};
 pub use network::{Netns, Network, NetworkKind, NetworkRequest};
 pub use shim::{
     CgroupPlacement, ContainerReport, CreatePod, ExecExit, ExecRequest, GivenFds, LaunchShim, NamespaceChoice,
-    NamespacePlan, PidPlan, PodCreated, ProcessEnd, Shim, ShimEvent, ShimState, Shims, StartContainer, StartFailure,
-    Started,
+    NamespacePlan, PidPlan, PodCreated, ProcessEnd, RestorePlan, Shim, ShimEvent, ShimState, Shims, StartContainer,
+    StartFailure, Started,
 };
 pub use statistics::{
     ContainerReading, ContainerSubject, LayerCount, ReadReply, ReadRequest, SandboxReading, SandboxSubject, Statistics,

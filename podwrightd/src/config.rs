@@ -45,6 +45,8 @@ pub(crate) struct Config {
     pub cdi: CdiConfig,
     /// Hooks by directory.
     pub hooks: HooksConfig,
+    /// Checkpoints of containers.
+    pub checkpoint: CheckpointConfig,
     /// How long a stop waits for calls in flight, in seconds.
     pub drain_seconds: Positive,
 }
@@ -178,6 +180,22 @@ impl Default for CdiConfig {
     }
 }
 
+/// Checkpoints of containers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct CheckpointConfig {
+    /// CRIU's binary.
+    pub criu: PathBuf,
+    /// Whether containers may go on from archives.
+    pub restore: bool,
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        Self { criu: podwright_criu::DEFAULT_PROGRAM.into(), restore: false }
+    }
+}
+
 /// OCI hooks by directory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -208,6 +226,7 @@ impl Default for Config {
             security: SecurityConfig::default(),
             cdi: CdiConfig::default(),
             hooks: HooksConfig::default(),
+            checkpoint: CheckpointConfig::default(),
             drain_seconds: Positive::of(30),
         }
     }
@@ -337,6 +356,7 @@ impl Config {
             ("images.registries_dir", &self.images.registries_dir),
             ("pods.netns_dir", &self.pods.netns_dir),
             ("pods.resolv_conf", &self.pods.resolv_conf),
+            ("checkpoint.criu", &self.checkpoint.criu),
         ];
         let conf_dirs = self.network.cni.conf_dirs.iter().map(|dir| ("network.cni.conf_dirs", dir));
         let bin_dirs = self.network.cni.bin_dirs.iter().map(|dir| ("network.cni.bin_dirs", dir));

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::extensions::OwnParts;
 use crate::host::{Node, apparmor, features, selinux};
-use crate::ports::{CgroupDriver, HostStatistics, PodNetworks, ShimLauncher, StoredImages};
+use crate::ports::{CgroupDriver, CriuCheckpoints, HostStatistics, PodNetworks, ShimLauncher, StoredImages};
 use crate::{admin, listener, serve, settings};
 
 /// Where the shim is installed if it is not beside the daemon.
@@ -55,6 +55,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         cgroups: driver.cgroups(),
         statistics: Arc::new(statistics),
         extensions: Arc::new(OwnParts::new(&config)),
+        checkpoints: Arc::new(CriuCheckpoints::new(&config)),
     };
     let apparmor_profile = apparmor::load_default().await.map(str::to_owned);
     let engine = Engine::new(EngineConfig { apparmor_profile, ..settings::engine(&config) }, ports);

@@ -1,6 +1,7 @@
 //! The real parts behind the engine's traits. Each file adapts one crate and holds no logic of its own beyond that.
 
 mod cgroupfs;
+mod checkpoints;
 mod driver;
 mod images;
 pub(crate) mod mark;
@@ -13,6 +14,7 @@ mod systemd;
 use podwright_podsandbox::ports::PortError;
 
 pub(crate) use cgroupfs::Cgroupfs;
+pub(crate) use checkpoints::CriuCheckpoints;
 pub(crate) use driver::CgroupDriver;
 pub(crate) use images::StoredImages;
 pub(crate) use network::PodNetworks;

@@ -1,5 +1,7 @@
 //! `ContainerConfig` of the API to that of the model.
 
+use std::path::PathBuf;
+
 use podwright_cri_api::v1;
 use podwright_podsandbox::model::ContainerConfig;
 
@@ -16,6 +18,7 @@ pub(crate) fn container(config: v1::ContainerConfig) -> Result<ContainerConfig, 
     Ok(ContainerConfig {
         name: field::name("name", metadata.name).within("metadata")?,
         attempt: metadata.attempt,
+        restore_from: archive(&image.image).within("image")?,
         image: field::name("image", image.image).within("image")?,
         user_specified_image: field::line("user_specified_image", image.user_specified_image, MAX_NAME_BYTES)
             .within("image")?,
@@ -37,6 +40,11 @@ pub(crate) fn container(config: v1::ContainerConfig) -> Result<ContainerConfig, 
         security,
         pid_mode,
     })
+}
+
+/// The path of a checkpoint's archive stands in the place of an image's name. No image's name begins so.
+fn archive(image: &str) -> Result<Option<PathBuf>, BadField> {
+    if image.starts_with('/') { field::absolute_path("image", image.to_owned()).map(Some) } else { Ok(None) }
 }
 
 fn argument(field: &str, value: String) -> Result<String, BadField> {

@@ -234,7 +234,6 @@ async fn what_comes_later_is_unimplemented_and_says_its_name() {
     let front = Front::start().await;
     let mut r = front.runtime();
     let later = [
-        ("CheckpointContainer", r.checkpoint_container(v1::CheckpointContainerRequest::default()).await.map(drop)),
         ("CheckpointPod", r.checkpoint_pod(v1::CheckpointPodRequest::default()).await.map(drop)),
         ("RestorePod", r.restore_pod(v1::RestorePodRequest::default()).await.map(drop)),
     ];

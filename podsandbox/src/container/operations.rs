@@ -275,6 +275,7 @@ impl Container {
             return self.resume().await;
         }
         let _operation = self.operation.lock().await;
+        self.forget_checkpoint().await?;
         if !self.was_started() && self.progress(|p| p.in_flight() == Some(steps::PROCESS)) {
             descend(self, Some(steps::MADE)).await?;
             save_or_later(self).await;

@@ -78,7 +78,10 @@ pub(super) const TABLE: &[Step<Container>] = &[
 ];
 
 async fn hold_image(container: Arc<Container>) -> Outcome {
-    let image = hold(&container, &container.config.image, &container.config.user_specified_image).await?;
+    let wanted = container.wanted_image().await?;
+    // What an archive calls its image is not what the user wrote.
+    let written = container.config.restore_from.as_ref().map_or(&*container.config.user_specified_image, |_| "");
+    let image = hold(&container, &wanted, written).await.map_err(|error| of_archive(&container, &wanted, error))?;
     let mut volume_images = Vec::new();
     for (mount, (volume, _)) in image_volumes(&container.config) {
         let held = hold(&container, volume, "").await.map_err(|error| error.of_image_volume(&mount.destination))?;
@@ -92,6 +95,14 @@ async fn hold_image(container: Arc<Container>) -> Outcome {
     live.durable.layers = image.layers;
     live.durable.volume_images = volume_images;
     Ok(())
+}
+
+/// An archive is no reason to fetch anything.
+fn of_archive(container: &Container, wanted: &str, error: EngineError) -> EngineError {
+    match &container.config.restore_from {
+        Some(archive) => error.within(format!("the image {wanted:?} that {} was made from", archive.display())),
+        None => error,
+    }
 }
 
 /// Finds an image and keeps it, if the pod may use it. One that was removed between the two is looked for in vain.
@@ -111,6 +122,10 @@ fn image_volumes(config: &ContainerConfig) -> impl Iterator<Item = (&Mount, (&st
 
 /// `rw` with the directories of overlayfs. The mode of `upper` becomes that of the container's `/`.
 async fn make_layer(container: Arc<Container>) -> Outcome {
+    if container.config.restore_from.is_some() {
+        // What a try before this one unpacked.
+        delete_layer(container.clone()).await?;
+    }
     blocking("make the writable layer at", &container.dir().join("rw"), |rw| {
         use std::os::unix::fs::PermissionsExt;
         record::private_dir(rw)?;
@@ -121,10 +136,12 @@ async fn make_layer(container: Arc<Container>) -> Outcome {
         }
         Ok(())
     })
-    .await
+    .await?;
+    container.open_archive().await
 }
 
 async fn delete_layer(container: Arc<Container>) -> Outcome {
+    container.delete_images().await?;
     blocking("delete the writable layer at", &container.dir().join("rw"), record::delete_tree).await
 }
 
@@ -292,6 +309,7 @@ fn request(container: &Container) -> Result<StartContainer, EngineError> {
         seccomp: container.seccomp(),
         groups_policy: security.groups_policy,
         bundle: container.dir(),
+        restore: container.restore_plan(),
     })
 }
 

@@ -18,6 +18,9 @@ pub struct ContainerConfig {
     pub attempt: u32,
     /// Image to run: an image id, or a reference that is present.
     pub image: String,
+    /// An archive from which it goes on; its image is then the one that the archive names, which must be present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_from: Option<PathBuf>,
     /// The image as the user wrote it; empty if the caller did not say.
     pub user_specified_image: String,
     /// Replaces the image's entrypoint when not empty.

@@ -148,6 +148,17 @@ pub struct StartContainer {
     pub groups_policy: GroupsPolicy,
     /// Directory with the specification, of which hooks are told.
     pub bundle: PathBuf,
+    /// It goes on from where it was, and its program is not executed.
+    pub restore: Option<RestorePlan>,
+}
+
+/// From what a container goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestorePlan {
+    /// The program that brings processes back.
+    pub program: PathBuf,
+    /// Directory with the images of the processes.
+    pub images: PathBuf,
 }
 
 /// Why a program did not begin to run, as far as exit codes tell it apart.

@@ -101,4 +101,12 @@ spec_dirs = ["/etc/cdi", "/var/run/cdi"]
 # Directories with OCI hooks as CRI-O and podman read them (oci-hooks(5)); a file of a later directory replaces that of the same name.
 # They are read when a container is made. [] for none.
 dirs = ["/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d"]
+
+[checkpoint]
+# CRIU, with which containers are written to archives (kubelet's checkpoint API). Looked for when it is asked for.
+criu = "/usr/sbin/criu"
+# Whether a container may be made from such an archive, whose path stands in the place of an image's name. What is in it is as trusted
+# as the CRIU that reads it as root: its own system call filter, for one, comes from the archive. Only for clusters in which whoever
+# may name archives is trusted with the node.
+restore = false
 "#;

@@ -92,6 +92,10 @@ impl Shim for ConnectedShim {
     }
 
     async fn start_container(&self, request: &StartContainer) -> Result<Started, PortError> {
+        if request.restore.is_some() && !self.client.hello().features.iter().any(|feature| feature == api::RESTORE) {
+            let text = "the pod's shim can not bring processes back, as it is older than podwrightd; make the pod anew";
+            return Err(PortError::Failed(text.to_owned()));
+        }
         let place = |pid| self.place(Some(&request.cgroup), pid, Some(&request.spec));
         let started = self.client.start_container(convert::start_container(request), &request.spec, place).await;
         Ok(convert::started(started.map_err(|e| client_error("start the container", &e))?))

@@ -56,6 +56,10 @@ pub(super) fn start_container(request: &StartContainer) -> api::StartContainer {
         .into(),
         seccomp: Some(seccomp(&request.seccomp)),
         bundle: Some(path_bytes(&request.bundle)),
+        restore: request
+            .restore
+            .as_ref()
+            .map(|restore| api::Restore { program: path_bytes(&restore.program), images: path_bytes(&restore.images) }),
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod apply;
 mod document;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod name;
 mod registry;
 mod version;
@@ -53,12 +55,4 @@ pub enum Error {
         /// Why it can not be had.
         reason: String,
     },
-}
-
-/// For the fuzz target: reads a file and tells whether it is one.
-#[cfg(feature = "fuzzing")]
-#[must_use]
-pub fn fuzz_document(bytes: &[u8]) -> bool {
-    let json = document::parse(bytes, document::Form::Json).is_ok();
-    json | document::parse(bytes, document::Form::Yaml).is_ok()
 }

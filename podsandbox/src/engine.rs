@@ -454,7 +454,9 @@ impl Engine {
 
     fn find_container(&self, id: &ContainerId) -> Result<Arc<Container>, EngineError> {
         let text = || format!("container {id}: there is none; list the containers for their ids");
-        let found = self.shared.containers.get(id).filter(|container| !container.live().hidden);
+        // One that is being made is nobody's yet: those who may change it know its id.
+        let is_shown = |container: &Arc<Container>| !container.live().hidden && container.visible();
+        let found = self.shared.containers.get(id).filter(is_shown);
         found.ok_or_else(|| EngineError::NotFound(text()))
     }
 }

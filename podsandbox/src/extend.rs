@@ -58,11 +58,12 @@ impl Sandbox {
 
     /// All of it is made. The turn is kept until it can be seen.
     pub(crate) async fn tell_made(&self) -> Outcome {
+        let extensions = &self.shared.ports.extensions;
+        // Also when nobody listens: who joins is told of it then, and of its end.
+        self.told.begin(extensions.turn().await);
         if !self.listened_to() {
             return Ok(());
         }
-        let extensions = &self.shared.ports.extensions;
-        self.told.begin(extensions.turn().await);
         Ok(extensions.tell(Moment::SandboxMade, &self.snapshot(), None).await?)
     }
 

@@ -47,6 +47,8 @@ pub(crate) struct Config {
     pub hooks: HooksConfig,
     /// Checkpoints of containers.
     pub checkpoint: CheckpointConfig,
+    /// Plugins.
+    pub nri: NriConfig,
     /// How long a stop waits for calls in flight, in seconds.
     pub drain_seconds: Positive,
 }
@@ -210,6 +212,37 @@ impl Default for HooksConfig {
     }
 }
 
+/// Plugins of the Node Resource Interface.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct NriConfig {
+    /// Whether there may be any.
+    pub enabled: bool,
+    /// Where they dial in; empty: nowhere.
+    pub socket: PathBuf,
+    /// Directory of those that are launched.
+    pub plugin_dir: PathBuf,
+    /// Directory of their configurations.
+    pub config_dir: PathBuf,
+    /// For one to register, to be configured and to be told all that is there, each, in seconds.
+    pub registration_seconds: Positive,
+    /// For one to answer a request, in seconds.
+    pub request_seconds: Positive,
+}
+
+impl Default for NriConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            socket: "/var/run/nri/nri.sock".into(),
+            plugin_dir: "/opt/nri/plugins".into(),
+            config_dir: "/etc/nri/conf.d".into(),
+            registration_seconds: Positive::of(5),
+            request_seconds: Positive::of(2),
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -227,6 +260,7 @@ impl Default for Config {
             cdi: CdiConfig::default(),
             hooks: HooksConfig::default(),
             checkpoint: CheckpointConfig::default(),
+            nri: NriConfig::default(),
             drain_seconds: Positive::of(30),
         }
     }

@@ -48,18 +48,20 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let launcher = Launcher::new(&shim, &config.state).context("cannot prepare the shim")?.with_open_files(open_files);
     let mark = podwright_podsandbox::owner_mark(&config.root).context("cannot look at the root directory")?;
     let statistics = HostStatistics::new(driver.hierarchy(), networks.clone(), config.root.join("containers"));
+    let own_parts = Arc::new(OwnParts::new(&config));
     let ports = Ports {
         network: Arc::new(PodNetworks(networks.clone())),
         images: Arc::new(StoredImages(images.clone())),
         shims: Arc::new(ShimLauncher::new(launcher, driver.clone(), mark.clone())),
         cgroups: driver.cgroups(),
         statistics: Arc::new(statistics),
-        extensions: Arc::new(OwnParts::new(&config)),
+        extensions: own_parts.clone(),
         checkpoints: Arc::new(CriuCheckpoints::new(&config)),
     };
     let apparmor_profile = apparmor::load_default().await.map(str::to_owned);
     let engine = Engine::new(EngineConfig { apparmor_profile, ..settings::engine(&config) }, ports);
     recover(&engine, &networks, &images).await?;
+    own_parts.start(&engine).await;
 
     let user_namespaces = user_namespaces.await.context("the shim was not asked for user namespaces")?;
     let node = Arc::new(Node::new(&config, driver.kind(), networks.clone(), user_namespaces));
@@ -73,6 +75,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         admin::serve(admin::Operator::new(&config, engine.clone(), images.clone(), networks, mark, &driver), &config);
     let drain = Duration::from_secs(config.drain_seconds.get().into());
     let served = serve::serve(Cri::new(engine, images.clone(), node, streaming), listener, drain).await;
+    own_parts.stop().await;
     stop_streams.cancel();
     let _ = streams.await;
     let _ = std::fs::remove_file(config.listen.path());

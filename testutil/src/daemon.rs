@@ -31,6 +31,7 @@ pub struct DaemonBuilder {
     cni_version: Option<String>,
     cni_bin_dir: Option<PathBuf>,
     log_level: String,
+    nri: String,
     extra_config: String,
     small_disk: Option<SmallDisk>,
 }
@@ -42,6 +43,7 @@ impl Default for DaemonBuilder {
             cni_version: None,
             cni_bin_dir: None,
             log_level: "debug".into(),
+            nri: String::new(),
             extra_config: String::new(),
             small_disk: None,
         }
@@ -78,6 +80,14 @@ impl DaemonBuilder {
         self
     }
 
+    /// Lines for the table `[nri]`; the socket is `nri.sock` of the test's directory, plugins and their configurations are read from
+    /// `nri-plugins` and `nri-conf`.
+    #[must_use]
+    pub fn nri(mut self, lines: &str) -> Self {
+        self.nri.push_str(lines);
+        self
+    }
+
     /// Lines for the end of the configuration file.
     #[must_use]
     pub fn config(mut self, lines: &str) -> Self {
@@ -109,7 +119,7 @@ impl DaemonBuilder {
         let dir = host.dir().to_owned();
         // Containers of any user reach mounts below it.
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o711))?;
-        for name in ["net.d", "certs.d", "logs", "plugins", "volumes"] {
+        for name in ["net.d", "certs.d", "logs", "plugins", "volumes", "nri-plugins", "nri-conf"] {
             fs::create_dir_all(dir.join(name)).with_context(|| format!("making {name} in {}", dir.display()))?;
         }
         if let Some(disk) = &self.small_disk {
@@ -125,12 +135,17 @@ impl DaemonBuilder {
     }
 
     fn config_file(&self, host: &TestHost) -> String {
-        let certs = host.dir().join("certs.d");
+        let at = |name: &str| host.dir().join(name).display().to_string();
         format!(
-            "[network]\nmode = \"{}\"\n\n[cgroup]\ndriver = \"{}\"\n\n[images]\nhosts_dir = \"{}\"\n\n{}",
+            "[network]\nmode = \"{}\"\n\n[cgroup]\ndriver = \"{}\"\n\n\
+             [nri]\nsocket = \"{}\"\nplugin_dir = \"{}\"\nconfig_dir = \"{}\"\n{}\n\n[images]\nhosts_dir = \"{}\"\n\n{}",
             self.network,
             host.cgroup_driver().name(),
-            certs.display(),
+            at("nri.sock"),
+            at("nri-plugins"),
+            at("nri-conf"),
+            self.nri,
+            at("certs.d"),
             self.extra_config
         )
     }

@@ -11,6 +11,9 @@ pub(crate) const MAX_MESSAGE_BYTES: usize = 4 << 20;
 const FRAME_HEADER: usize = 8;
 /// Of a message.
 const MESSAGE_HEADER: usize = 10;
+/// The start of a message, in a frame of its own. The other side (Go's) reads it through a buffer of this size, and ends the connection
+/// when a frame is larger; the rest it reads to its place, whatever its size.
+const FIRST_FRAME_BYTES: usize = 4096;
 /// Largest content of a frame.
 const MAX_FRAME_BYTES: usize = MESSAGE_HEADER + MAX_MESSAGE_BYTES;
 
@@ -74,24 +77,28 @@ impl Message {
             return Err(too_long());
         }
         let length = u32::try_from(self.body.len()).map_err(|_| too_long())?;
-        let header = u32::try_from(MESSAGE_HEADER).map_err(|_| too_long())?;
-        let mut bytes = Vec::with_capacity(FRAME_HEADER + MESSAGE_HEADER + self.body.len());
-        if let Wire::Shared { calls, serves } = wire {
-            let connection = match self.side {
-                Side::Calls => calls,
-                Side::Serves => serves,
-            };
-            bytes.extend_from_slice(&connection.to_be_bytes());
-            bytes.extend_from_slice(&(header + length).to_be_bytes());
-        }
-        bytes.extend_from_slice(&length.to_be_bytes());
-        bytes.extend_from_slice(&self.stream.to_be_bytes());
-        bytes.push(match self.kind {
+        let mut message = Vec::with_capacity(MESSAGE_HEADER + self.body.len());
+        message.extend_from_slice(&length.to_be_bytes());
+        message.extend_from_slice(&self.stream.to_be_bytes());
+        message.push(match self.kind {
             Kind::Request => 1,
             Kind::Response => 2,
         });
-        bytes.push(0);
-        bytes.extend_from_slice(&self.body);
+        message.push(0);
+        message.extend_from_slice(&self.body);
+        let connection = match (wire, self.side) {
+            (Wire::Plain, _) => return Ok(message),
+            (Wire::Shared { calls, .. }, Side::Calls) => calls,
+            (Wire::Shared { serves, .. }, Side::Serves) => serves,
+        };
+        let mut bytes = Vec::with_capacity(2 * FRAME_HEADER + message.len());
+        let (first, rest) = message.split_at(message.len().min(FIRST_FRAME_BYTES));
+        for part in [first, rest].into_iter().filter(|part| !part.is_empty()) {
+            let length = u32::try_from(part.len()).map_err(|_| too_long())?;
+            bytes.extend_from_slice(&connection.to_be_bytes());
+            bytes.extend_from_slice(&length.to_be_bytes());
+            bytes.extend_from_slice(part);
+        }
         Ok(bytes)
     }
 }
@@ -222,6 +229,13 @@ mod tests {
         let mut reader = Reader::new(SHARED);
         assert_eq!(reader.take(&frame(head)).unwrap(), []);
         assert_eq!(reader.take(&frame(tail)).unwrap(), [message(Side::Calls, b"hello")]);
+    }
+
+    #[test]
+    fn the_first_frame_of_a_long_message_is_short() {
+        let bytes = message(Side::Calls, &[7; 10_000]).encode(SHARED).unwrap();
+        assert_eq!(number(&bytes, 4), Some(4096));
+        assert_eq!(number(&bytes, FRAME_HEADER + 4096 + 4), Some(10_000 + 10 - 4096));
     }
 
     #[test]

@@ -61,6 +61,8 @@ impl Profile {
 
 /// Names the file that tells for which go.mod and go.sum the tools were built.
 const TOOLS_STAMP: &str = "built-for";
+/// An NRI plugin for tests, below critest/.
+const NRI_PLUGIN_SOURCE: &str = "fixtures/nri-plugin/main.go";
 
 /// `cargo xtask build`.
 pub(crate) fn run(workspace: &Workspace, profile: Profile) -> Result<()> {
@@ -157,11 +159,13 @@ fn static_programs(workspace: &Workspace) -> Result<PathBuf> {
     Ok(workspace.target.join(triple).join("shim"))
 }
 
-/// crictl and the CNI plugins.
+/// crictl, the CNI plugins, and the NRI plugin of the tests.
 fn tools(workspace: &Workspace, profile: Profile) -> Result<()> {
     let source = workspace.root.join("critest");
     let cache = workspace.target.join("tools");
-    let wanted = ["go.mod", "go.sum"].map(|name| fs::read_to_string(source.join(name)).unwrap_or_default()).concat();
+    let wanted = ["go.mod", "go.sum", NRI_PLUGIN_SOURCE]
+        .map(|name| fs::read_to_string(source.join(name)).unwrap_or_default())
+        .concat();
     if fs::read_to_string(cache.join(TOOLS_STAMP)).unwrap_or_default() != wanted {
         build_tools(&source, &cache)?;
         fs::write(cache.join(TOOLS_STAMP), wanted).context("noting which tools are built")?;
@@ -172,7 +176,7 @@ fn tools(workspace: &Workspace, profile: Profile) -> Result<()> {
         let path = entry?.path();
         match path.file_name().and_then(|name| name.to_str()) {
             None | Some(TOOLS_STAMP) => {}
-            Some("crictl") => place(&path, &output.join("crictl"))?,
+            Some(name @ ("crictl" | "nri-plugin")) => place(&path, &output.join(name))?,
             Some(plugin) => place(&path, &output.join("cni").join(plugin))?,
         }
     }
@@ -180,11 +184,13 @@ fn tools(workspace: &Workspace, profile: Profile) -> Result<()> {
 }
 
 fn build_tools(source: &Path, cache: &Path) -> Result<()> {
-    step("building crictl and the CNI plugins that critest/go.mod pins (a minute, once)");
+    step("building crictl, the CNI plugins and the NRI plugin with what critest/go.mod pins (a minute, once)");
     let listed = process::read(&mut go(source, Modules::Pinned, &["list", "tool"]))?;
     fs::create_dir_all(cache).with_context(|| format!("making {}", cache.display()))?;
     let output = format!("{}/", cache.display());
-    process::run(go(source, Modules::Pinned, &["build", "-ldflags", "-s -w", "-o", &output]).args(listed.lines()))
+    let own = format!("./{}", Path::new(NRI_PLUGIN_SOURCE).parent().unwrap_or(Path::new("")).display());
+    let mut command = go(source, Modules::Pinned, &["build", "-ldflags", "-s -w", "-o", &output]);
+    process::run(command.args(listed.lines()).arg(own))
 }
 
 /// critest and the ginkgo command that it runs specs in parallel with; returns their directory. They are built from the release that

@@ -7,7 +7,7 @@ pub(crate) mod parts;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::build::{self, Profile};
 use crate::process::{self, step};
@@ -15,6 +15,9 @@ use crate::workspace::Workspace;
 
 /// Names a source tree of cri-tools, as the flag does.
 const CRI_TOOLS: &str = "PODWRIGHT_CRI_TOOLS";
+
+/// Where a source tree of cri-tools has the specs of NRI.
+const NRI_SPECS: &str = "pkg/validate/nri_linux.go";
 
 /// How critest is to run.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -28,6 +31,9 @@ pub(crate) struct Options {
     /// Run the benchmarks and not the specs.
     #[arg(long)]
     benchmark: bool,
+    /// Run the specs of NRI, too. The release that critest/go.mod pins does not have them: name a later source tree with --cri-tools.
+    #[arg(long, conflicts_with = "contender")]
+    nri: bool,
     /// Show everything that critest prints.
     #[arg(long)]
     verbose: bool,
@@ -88,7 +94,12 @@ impl Options {
     /// As the program takes them.
     pub(crate) fn words(&self) -> Vec<String> {
         let mut words = Vec::new();
-        let flags = [(self.websocket, "--websocket"), (self.benchmark, "--benchmark"), (self.verbose, "--verbose")];
+        let flags = [
+            (self.websocket, "--websocket"),
+            (self.benchmark, "--benchmark"),
+            (self.nri, "--nri"),
+            (self.verbose, "--verbose"),
+        ];
         words.extend(flags.iter().filter(|(set, _)| *set).map(|(_, flag)| (*flag).to_owned()));
         words.extend(self.parallel.map(|count| format!("--parallel={count}")));
         words.extend(
@@ -135,7 +146,13 @@ impl Kit {
 
 /// A command that runs critest; the daemon must be built.
 pub(crate) fn command(workspace: &Workspace, options: &Options) -> Result<Command> {
-    let kit = Kit::ensure(workspace, options.cri_tools().as_deref())?;
+    let tree = options.cri_tools();
+    ensure!(
+        !options.nri || tree.as_ref().is_some_and(|tree| tree.join(NRI_SPECS).is_file()),
+        "the specs of NRI came after the release of cri-tools that critest/go.mod pins; name a source tree that has {NRI_SPECS} with \
+         --cri-tools or {CRI_TOOLS}"
+    );
+    let kit = Kit::ensure(workspace, tree.as_deref())?;
     let mut command = Command::new(kit.runner);
     command.arg("--programs").arg(kit.programs).arg("--parts").arg(kit.parts);
     command.arg("--output").arg(workspace.target.join(options.results()));

@@ -109,4 +109,17 @@ criu = "/usr/sbin/criu"
 # as the CRIU that reads it as root: its own system call filter, for one, comes from the archive. Only for clusters in which whoever
 # may name archives is trusted with the node.
 restore = false
+
+[nri]
+# Whether plugins of the Node Resource Interface may change containers. Without a plugin this costs nothing.
+enabled = true
+# Where plugins dial in. Only root can; who dials in changes containers at will. "" for nowhere.
+socket = "/var/run/nri/nri.sock"
+# Directory of plugins that are launched with podwrightd, named NN-name, and of their configurations, NN-name.conf or name.conf.
+plugin_dir = "/opt/nri/plugins"
+config_dir = "/etc/nri/conf.d"
+# For a plugin to register, to be configured and to be told all that is there, each; and to answer a request, in seconds. One that is
+# late is let go of, and what it was asked about fails.
+registration_seconds = 5
+request_seconds = 2
 "#;

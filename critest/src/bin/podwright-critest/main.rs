@@ -43,6 +43,9 @@ struct Arguments {
     /// Run the benchmarks and not the specs.
     #[arg(long)]
     benchmark: bool,
+    /// Run the specs of NRI, which dial the daemon as plugins do.
+    #[arg(long, conflicts_with_all = ["endpoint", "contender"])]
+    nri: bool,
     /// Show everything that critest prints.
     #[arg(long)]
     verbose: bool,

@@ -87,6 +87,9 @@ fn command(arguments: &Arguments, stage: &Stage, skips: &Skips) -> Result<Comman
     if arguments.websocket {
         command.args(["-websocket-exec", "-websocket-attach", "-websocket-portforward"]);
     }
+    if let Some(socket) = stage.nri_socket().filter(|_| arguments.nri) {
+        command.arg("-nri-socket").arg(socket);
+    }
     if arguments.parallel > 1 {
         command.arg(format!("-parallel={}", arguments.parallel));
     }

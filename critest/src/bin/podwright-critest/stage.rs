@@ -88,6 +88,14 @@ impl Stage {
         }
     }
 
+    /// Where plugins dial the daemon, where it is ours.
+    pub(crate) fn nri_socket(&self) -> Option<PathBuf> {
+        match &self.place {
+            Place::Own { daemon, .. } => Some(daemon.path("nri.sock")),
+            Place::Containerd(_) | Place::Given { .. } => None,
+        }
+    }
+
     /// A directory for critest's own files, which daemon and containers reach.
     pub(crate) fn scratch(&self) -> PathBuf {
         match &self.place {

@@ -47,6 +47,9 @@ pub const TARGETS: &[Target] = &[
     target("websocket_channel", podwright_cri::fuzzing::channel),
     target("terminal_size", podwright_cri::fuzzing::size),
     target("log_lines", log::log_lines),
+    target("ttrpc_frames", podwright_ttrpc::fuzzing::frames),
+    target("nri_answers", podwright_nri::fuzzing::answers),
+    target("cdi_file", podwright_cdi::fuzzing::document),
     target("shim_request", wire::request),
     target("shim_packet", wire::packet),
 ];

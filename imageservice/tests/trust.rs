@@ -347,7 +347,8 @@ async fn root_an_image_pulled_for_one_tenant_is_not_there_for_another() {
     for asked in [reference.as_str(), id.as_str(), ""] {
         store.allow(&id, asked, "strict").await.unwrap();
     }
-    refused(&reference.replace("app", "other"), "other").await;
+    // A name that it has not says nothing: its own is asked about.
+    store.allow(&id, &reference.replace("app", "other"), "strict").await.unwrap();
     // What decided is kept: neither the lookaside nor the registry is needed any more, also after a restart.
     std::fs::remove_dir_all(trusting.lookaside()).unwrap();
     store.allow(&id, &reference, "strict").await.unwrap();
@@ -370,6 +371,41 @@ async fn root_an_image_pulled_for_one_tenant_is_not_there_for_another() {
     store.remove(&reference).await.unwrap();
     assert!(!kept[0].path().exists(), "signatures of an image that is gone");
     assert_eq!(store.allow(&id, &reference, "strict").await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+/// What the user wrote comes from the outside, and so does a part of an id that can be read as a name of the default registry.
+#[tokio::test(flavor = "multi_thread")]
+async fn root_a_name_that_the_image_has_not_decides_nothing() {
+    let trusting = Trusting::new().await;
+    let accept = r#"[{"type":"insecureAcceptAnything"}]"#;
+    trusting.policy(r#"{"type":"insecureAcceptAnything"}"#);
+    let write_strict = |scopes: &str| {
+        let text = format!(r#"{{"default":[{{"type":"reject"}}],"transports":{{"docker":{{{scopes}}}}}}}"#);
+        std::fs::write(trusting.test.dir().join("policies/strict.json"), text).unwrap();
+    };
+    write_strict(&format!(r#""docker.io":{accept}"#));
+    let (first, reference) = trusting.push("one", "app");
+    let id = first.id().to_owned();
+    trusting.pull(&reference).await.unwrap();
+    let store = &trusting.test.store;
+    let hex = id.strip_prefix("sha256:").unwrap();
+    let invented = ["docker.io/library/other:v1", "other", "app:v1"].map(str::to_owned);
+    let of_id = [id.clone(), id[..19].to_owned(), hex[..12].to_owned(), hex.to_owned(), String::new()];
+    for asked in of_id.iter().chain(&invented) {
+        assert_eq!(
+            store.status(asked).map(|found| found.id.to_string()),
+            of_id[..4].contains(asked).then(|| id.clone())
+        );
+        let error = store.allow(&id, asked, "strict").await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Untrusted && error.to_string().contains("rejects"), "{asked:?}: {error}");
+    }
+    // The tag moved on; who asked for it before still gets the older image by that name, and by no tag of another repository.
+    trusting.push("two", "app");
+    trusting.pull(&reference).await.unwrap();
+    write_strict(&format!(r#""{reference}":{accept}"#));
+    store.allow(&id, &reference, "strict").await.unwrap();
+    store.allow(&id, &reference.replace("app", "other"), "strict").await.unwrap_err();
+    store.allow(&id, "", "strict").await.unwrap_err();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,8 +26,8 @@ struct Question {
 }
 
 impl ImageStore {
-    /// Whether a tenant may use the present image with this id, asked for as `asked` (a name; with an id or nothing, any of the image's
-    /// names may be the one that is allowed). Costs nothing without a policy, and little for what was decided before.
+    /// Whether a tenant may use the present image with this id, asked for as `asked`: one of its names. With anything else (an id, a part
+    /// of one, a name of another image, nothing) any of the image's names may be the one that is allowed. Costs nothing without a policy, and little for what was decided before.
     ///
     /// # Errors
     /// `Untrusted`, with what is missing; kinds of the registry where signatures have to be fetched and can not be.
@@ -86,14 +86,12 @@ impl Inner {
         let catalog = self.catalog();
         let own: Vec<_> = catalog.listings.iter().filter(|listing| listing.image_id == id).collect();
         let manifests = own.iter().map(|listing| listing.entry.manifest.clone()).collect();
-        // What is no name (an id, or a part of one) says nothing, even where it could be read as a name.
-        let is_id = asked.is_empty() || asked.parse::<Digest>().is_ok();
-        let is_name =
-            |name: &ImageReference| catalog.find(&name.canonical()).is_some() || asked.contains(['/', ':', '@']);
-        if let Some(name) = asked.parse().ok().filter(|name| !is_id && is_name(name)) {
+        let names: Vec<ImageReference> =
+            own.iter().filter_map(|listing| listing.entry.name.as_deref()?.parse().ok()).collect();
+        // Whoever asks says it, so it counts only if it is a name of this very image. A part of an id can be read as a name too.
+        if let Some(name) = asked.parse().ok().filter(|asked| names.iter().any(|own| is_name_of(asked, own))) {
             return Ok((vec![name], manifests));
         }
-        let names = own.iter().filter_map(|listing| listing.entry.name.as_deref()?.parse().ok()).collect();
         Ok((names, manifests))
     }
 
@@ -174,6 +172,11 @@ impl Inner {
         })
         .await
     }
+}
+
+/// Whether an image that is listed as `own` may be meant by `asked`: a tag may have moved to another image since.
+fn is_name_of(asked: &ImageReference, own: &ImageReference) -> bool {
+    own.canonical() == asked.canonical() || (asked.digest().is_none() && own.repository() == asked.repository())
 }
 
 impl Pull {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! pull:  rule ─> refused, or accepted without signatures
-//!           └──> manifest chosen ─> signatures fetched ─> judged ─> those that decided are kept ─> the rest of the pull
+//!           └──> manifest chosen ─> signatures fetched ─> judged ─> signatures are kept ─> the rest of the pull
 //! use:   rule ─> decided before? ─> judged by what was kept ─> fetched and judged
 //! ```
 //!

@@ -7,9 +7,10 @@ mod support;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use podwright_imageservice::{ErrorKind, ImageError, PulledImage, TrustConfig};
+use podwright_imageservice::{Auth, ErrorKind, ImageError, Progress, ProgressFn, PulledImage, TrustConfig};
 use podwright_testutil::Registry;
 use podwright_testutil::image::{Compression, Format, Image, ImageBuilder, LayerBuilder, index};
 use podwright_testutil::signing::{Gpg, KeyPair, cosign_manifest, cosign_payload, simple_payload};
@@ -24,7 +25,10 @@ struct Trusting {
 
 impl Trusting {
     async fn new() -> Self {
-        let registry = Registry::builder().start().unwrap();
+        Self::with(Registry::builder().start().unwrap()).await
+    }
+
+    async fn with(registry: Registry) -> Self {
         let test = TestStore::with(|config| {
             config.patience.response = Duration::from_millis(1500);
             // Beside the hosts, so that it ends with the store.
@@ -81,11 +85,24 @@ impl Trusting {
 
     /// Puts signatures into the registry as cosign does.
     fn attach(&self, name: &str, digest: &str, signatures: &[(Vec<u8>, String)]) {
+        self.attach_with(name, digest, signatures, |payload| Some(payload.to_vec()));
+    }
+
+    /// The same with something else, or nothing, in place of payloads.
+    fn attach_with(
+        &self,
+        name: &str,
+        digest: &str,
+        signatures: &[(Vec<u8>, String)],
+        put: impl Fn(&[u8]) -> Option<Vec<u8>>,
+    ) {
         let signatures: Vec<_> =
             signatures.iter().map(|(p, s)| (p.clone(), s.clone(), serde_json::json!({}))).collect();
         let (manifest, blobs) = cosign_manifest(&signatures);
         for blob in blobs {
-            self.registry.storage().put_blob(name, &blob.digest, &blob.bytes).unwrap();
+            if let Some(bytes) = put(&blob.bytes) {
+                self.registry.storage().put_blob(name, &blob.digest, &bytes).unwrap();
+            }
         }
         let tag = format!("{}.sig", digest.replace(':', "-"));
         self.registry.storage().put_manifest(name, Some(&tag), &manifest).unwrap();
@@ -229,7 +246,19 @@ async fn root_signatures_of_others_are_refused_whatever_they_look_like() {
         let error = trusting.refused(&reference).await;
         assert!(error.contains(expected), "{expected}: {error}");
     }
-    trusting.attach("app", digest, &[(payload, signature)]);
+    // Nor do payloads that are no such: too large, another text than the digest says, not there. One good signature decides.
+    let others = [b"changed".to_vec(), b"too short".to_vec(), b"gone".to_vec(), vec![b'x'; 2 << 20]];
+    let bad: Vec<_> = others.iter().map(|other| (other.clone(), signature.clone())).collect();
+    let spoilt = |payload: &[u8]| match payload {
+        b"changed" => Some(b"CHANGED".to_vec()),
+        b"too short" => Some(Vec::new()),
+        b"gone" => None,
+        whole => Some(whole.to_vec()),
+    };
+    trusting.attach_with("app", digest, &bad, spoilt);
+    let error = trusting.refused(&reference).await;
+    assert!(error.contains("has none") && error.contains("4 could not be read"), "{error}");
+    trusting.attach_with("app", digest, &[bad, vec![(payload, signature)]].concat(), spoilt);
     trusting.pull(&reference).await.unwrap();
 }
 
@@ -406,6 +435,69 @@ async fn root_a_name_that_the_image_has_not_decides_nothing() {
     store.allow(&id, &reference, "strict").await.unwrap();
     store.allow(&id, &reference.replace("app", "other"), "strict").await.unwrap_err();
     store.allow(&id, "", "strict").await.unwrap_err();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn root_signatures_for_another_tenant_are_there_without_credentials() {
+    let registry = Registry::builder().account("user", "secret").start().unwrap();
+    let trusting = Trusting::with(registry).await;
+    let pairs: Vec<KeyPair> = (0..3).map(|_| KeyPair::generate("ec:P-256").unwrap()).collect();
+    trusting.policy(r#"{"type":"reject"}"#);
+    for (tenant, pair) in ["one", "two", "three"].iter().zip(&pairs) {
+        trusting.write(&format!("policies/{tenant}.json"), &cosign_key(&pair.public_key()));
+    }
+    let (image, reference) = trusting.push("private", "app");
+    let digest = &image.manifest.digest;
+    let payload = cosign_payload(&reference, digest);
+    let signed: Vec<_> = pairs[..2].iter().map(|pair| (payload.clone(), pair.sign(&payload).unwrap())).collect();
+    trusting.attach("app", digest, &signed);
+    let auth = Auth { username: "user".into(), password: "secret".into(), ..Auth::default() };
+    let store = &trusting.test.store;
+    store.pull_for("one", &reference, Some(auth.clone()), None).await.unwrap();
+    store.allow(image.id(), &reference, "two").await.unwrap();
+    let error = store.allow(image.id(), &reference, "three").await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Untrusted && error.to_string().contains("imagePullPolicy: Always"), "{error}");
+    trusting.attach("app", digest, &[(payload.clone(), pairs[2].sign(&payload).unwrap())]);
+    store.pull_for("three", &reference, Some(auth), None).await.unwrap();
+    // What is kept for one is not lost to another.
+    let again = trusting.test.reopened().await;
+    for tenant in ["one", "two", "three"] {
+        again.allow(image.id(), &reference, tenant).await.unwrap();
+    }
+}
+
+/// They are kept early, and the image is listed when its layers are there.
+#[tokio::test(flavor = "multi_thread")]
+async fn root_signatures_of_a_pull_under_way_stay_when_another_image_is_removed() {
+    let trusting = Trusting::new().await;
+    let (gpg, key) = gpg(&trusting, "one@example");
+    trusting.policy(r#"{"type":"insecureAcceptAnything"}"#);
+    let (_, other) = trusting.push("other", "other");
+    trusting.pull(&other).await.unwrap();
+    trusting.policy(&gpg_keys(&key));
+    let (image, reference) = trusting.push("one", "app");
+    let digest = &image.manifest.digest;
+    let good = gpg.sign("one@example", &simple_payload(&reference, digest)).unwrap();
+    trusting.beside("app", digest, &[good]);
+    let (reached, is_checked) = tokio::sync::oneshot::channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    let gates = Mutex::new(Some((reached, may_go_on)));
+    // Told between the check and the fetching of layers.
+    let progress: ProgressFn = Arc::new(move |news| {
+        let gates = if matches!(news, Progress::Resolved { .. }) { gates.lock().unwrap().take() } else { None };
+        if let Some((reached, may_go_on)) = gates {
+            reached.send(()).unwrap();
+            tokio::task::block_in_place(|| may_go_on.recv().unwrap());
+        }
+    });
+    let (store, asked) = (trusting.test.store.clone(), reference.clone());
+    let pull = tokio::spawn(async move { store.pull(&asked, None, Some(progress)).await });
+    is_checked.await.unwrap();
+    trusting.test.store.remove(&other).await.unwrap();
+    go_on.send(()).unwrap();
+    pull.await.unwrap().unwrap();
+    std::fs::remove_dir_all(trusting.lookaside()).unwrap();
+    trusting.test.reopened().await.allow(image.id(), &reference, "").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -171,6 +171,16 @@ impl Catalog {
         self.wanted.contains_key(key)
     }
 
+    /// Manifests of listed images, and blobs that running pulls want.
+    pub(super) fn needed_manifests(&self) -> HashSet<Digest> {
+        let listed = self.listings.iter().map(|listing| &listing.entry.manifest);
+        let wanted = self.wanted.keys().filter_map(|key| match key {
+            Key::Blob(digest) => Some(digest),
+            Key::Layer(_) => None,
+        });
+        listed.chain(wanted).cloned().collect()
+    }
+
     /// Whether any listing needs it.
     pub(super) fn is_referenced(&self, key: &Key) -> bool {
         match key {

@@ -109,6 +109,10 @@ impl Pull {
             blocking("prepare pull", move || inner.registry.session(&reference, auth.as_ref(), &inner.config)).await?;
         let chosen = self.unless_cancelled(self.choose(&session)).await?;
         fail_point(failpoints::RESOLVED);
+        // Before signatures are kept: they are swept with the manifests that nobody wants.
+        for (digest, _) in &chosen.texts {
+            self.want(wants, Key::Blob(digest.clone()));
+        }
         if let Some(demand) = &demand {
             let text = chosen.manifest_text().to_vec();
             let is_of_index = chosen.digest != chosen.manifest;
@@ -121,9 +125,6 @@ impl Pull {
             layers: chosen.image.layers.len(),
             bytes: chosen.image.layers.iter().fold(0, |sum, layer| sum.saturating_add(layer.size)),
         });
-        for (digest, _) in &chosen.texts {
-            self.want(wants, Key::Blob(digest.clone()));
-        }
         self.want(wants, Key::Blob(chosen.image.config.digest.clone()));
         let config_json = self.unless_cancelled(self.config_text(&session, &chosen.image.config)).await?;
         let config = ConfigFile::parse(&config_json, session.name())?;

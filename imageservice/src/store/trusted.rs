@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use podwright_imagetrust::Signature;
 use podwright_types::{Digest, ImageReference};
 
 use super::pull::Pull;
@@ -108,8 +107,8 @@ impl Inner {
         let (inner, asked) = (Arc::clone(self), question.demand.asked().clone());
         let session =
             blocking("prepare to fetch signatures", move || inner.registry.session(&asked, None, &inner.config));
-        let gathered = self.gather(trust, &question.demand, &session.await?, &question.manifest).await?;
-        self.judge(trust, question, gathered).await
+        let gathered = self.gather(trust, &question.demand, &session.await?, &question.manifest).await;
+        self.judge(trust, question, gathered.map_err(|error| without_credentials(error, &question.demand))?).await
     }
 
     async fn gather(
@@ -133,7 +132,7 @@ impl Inner {
         self.decide(trust, &question.demand, &question.manifest, manifest, gathered).await
     }
 
-    /// Judges, and keeps what decided.
+    /// Judges; keeps the signatures of what is accepted.
     async fn decide(
         self: &Arc<Self>,
         trust: &Arc<Trust>,
@@ -145,12 +144,13 @@ impl Inner {
         let (inner, trust, demand, digest) = (Arc::clone(self), Arc::clone(trust), Arc::clone(demand), digest.clone());
         blocking("check signatures", move || {
             let accepted = demand.judge(&manifest, &gathered.signatures, &gathered.hint)?;
-            let used = |(position, signature): (usize, &'_ Signature)| {
-                accepted.signatures.contains(&position).then(|| signature.clone())
-            };
-            let used: Vec<Signature> = gathered.signatures.iter().enumerate().filter_map(used).collect();
+            // The others may be those that the policy of another tenant, or a later one, wants.
+            let found = || gathered.signatures.iter().enumerate();
+            let decided = |position: usize| accepted.signatures.contains(&position);
+            let deciding = found().filter(|(position, _)| decided(*position)).map(|(_, signature)| signature);
+            let others = found().filter(|(position, _)| !decided(*position)).map(|(_, signature)| signature);
             // It was accepted; without the file it is fetched again after a restart.
-            if let Err(error) = inner.kept.keep(&digest, used.iter()) {
+            if let Err(error) = inner.kept.keep(&digest, deciding, others) {
                 tracing::warn!(%error, "signatures of an image could not be kept");
             }
             trust.note(&demand, &digest, &accepted);
@@ -166,12 +166,23 @@ impl Inner {
         }
         let inner = Arc::clone(self);
         blocking("remove signatures", move || {
-            let listed = inner.catalog().listings.iter().map(|listing| listing.entry.manifest.clone()).collect();
-            inner.kept.sweep(&listed);
+            inner.kept.sweep(|| inner.catalog().needed_manifests());
             Ok(())
         })
         .await
     }
+}
+
+/// A registry that wants credentials may have the signatures; only a pull brings credentials.
+fn without_credentials(error: ImageError, demand: &Demand) -> ImageError {
+    if error.kind() != ErrorKind::Unauthorized {
+        return error;
+    }
+    let cause = format!(
+        "no signature that was kept at its pulls is accepted, and the registry shows others only to those with credentials: \
+         pull it for this pod with its credentials (imagePullPolicy: Always); {error}"
+    );
+    ImageError::new(ErrorKind::Untrusted, "check signatures of", demand.asked(), cause)
 }
 
 /// Whether an image that is listed as `own` may be meant by `asked`: a tag may have moved to another image since.

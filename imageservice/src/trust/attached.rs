@@ -59,17 +59,31 @@ pub(super) async fn fetch(
     for mut layer in fitting.take(MAX_SIGNATURES + 1) {
         let Some(signature) = layer.annotations.remove(SIGNATURE) else { continue };
         let bundle = layer.annotations.remove(BUNDLE);
-        let payload = payload(session, &layer, asked).await?;
-        basket.add(Signature::Sigstore { payload, signature, bundle }).map_err(|cause| untrusted(asked, &cause))?;
+        let added = match payload(session, &layer, asked).await? {
+            Ok(payload) => basket.add(Signature::Sigstore { payload, signature, bundle }),
+            Err((why, bytes)) => basket.add_bad(why, bytes),
+        };
+        added.map_err(|cause| untrusted(asked, &cause))?;
     }
     Ok(())
 }
 
-async fn payload(session: &Session, layer: &Layer, asked: &ImageReference) -> Result<Vec<u8>> {
+/// One payload, or why it is none with the bytes of it that came.
+async fn payload(
+    session: &Session,
+    layer: &Layer,
+    asked: &ImageReference,
+) -> Result<std::result::Result<Vec<u8>, (String, u64)>> {
     if layer.size > MAX_SIGNATURE_BYTES {
-        return Err(untrusted(asked, &format!("a signature of it has {} bytes", layer.size)));
+        return Ok(Err((format!("it has {} bytes", layer.size), 0)));
     }
-    let mut stream = session.blob(&layer.digest, layer.size, 0).await?;
+    let mut stream = match session.blob(&layer.digest, layer.size, 0).await {
+        Ok(stream) => stream,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {
+            return Ok(Err((error.to_string(), 0)));
+        }
+        Err(error) => return Err(error),
+    };
     let mut bytes = Vec::new();
     let broken = |cause: String| ImageError::new(ErrorKind::RegistryUnavailable, "fetch signature of", asked, cause);
     while let Some((_, piece)) = stream.next().await.map_err(broken)? {
@@ -80,7 +94,7 @@ async fn payload(session: &Session, layer: &Layer, asked: &ImageReference) -> Re
     }
     let found = digest_of(layer.digest.algorithm(), &bytes);
     if found == layer.digest {
-        return Ok(bytes);
+        return Ok(Ok(bytes));
     }
-    Err(untrusted(asked, &format!("a signature of it, {}, came with the digest {found}", layer.digest)))
+    Ok(Err((format!("{} came with the digest {found}", layer.digest), bytes.len() as u64)))
 }

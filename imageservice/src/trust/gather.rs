@@ -32,6 +32,8 @@ pub(crate) struct Gathering {
 pub(super) struct Basket {
     signatures: Vec<Signature>,
     bytes: u64,
+    /// What else is in place of a signature.
+    bad: Vec<String>,
 }
 
 impl Basket {
@@ -44,12 +46,29 @@ impl Basket {
             }
         } as u64;
         self.signatures.push(signature);
-        if self.signatures.len() > MAX_SIGNATURES || self.bytes > MAX_TOTAL_BYTES {
+        self.check()
+    }
+
+    /// Counts what can be no signature, with the bytes of it that came: another one may decide all the same.
+    pub(super) fn add_bad(&mut self, why: String, bytes: u64) -> std::result::Result<(), String> {
+        self.bytes += bytes;
+        self.bad.push(why);
+        self.check()
+    }
+
+    fn check(&self) -> std::result::Result<(), String> {
+        if self.signatures.len() + self.bad.len() > MAX_SIGNATURES || self.bytes > MAX_TOTAL_BYTES {
             return Err(format!(
                 "it has more than {MAX_SIGNATURES} signatures, or more than {MAX_TOTAL_BYTES} bytes of them; remove those that nobody needs"
             ));
         }
         Ok(())
+    }
+
+    /// For errors: how many bad ones there are, and what is wrong with the first.
+    fn bad(&self) -> Option<String> {
+        let first = self.bad.first()?;
+        Some(format!("{} could not be read, the first of them because {first}", self.bad.len()))
     }
 }
 
@@ -102,6 +121,7 @@ impl Demand {
                 ));
             }
         }
+        looked.extend(basket.bad());
         Ok(Gathering { signatures: basket.signatures, hint: looked.join("; ") })
     }
 }

@@ -3,6 +3,7 @@
 use podwright_types::ImageReference;
 
 use crate::policy::RawIdentity;
+use crate::scope::{canonical, folded, repository};
 
 /// How the two names have to agree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +32,8 @@ impl Name {
     fn parse(text: &str) -> Result<Self, String> {
         let parsed: ImageReference = text.parse().map_err(|error| format!("{error}"))?;
         let last = text.rsplit('/').next().unwrap_or(text);
-        let exact = last.contains([':', '@']).then(|| parsed.to_string());
-        Ok(Self { repository: parsed.repository(), exact })
+        let exact = last.contains([':', '@']).then(|| folded(&parsed.to_string()));
+        Ok(Self { repository: repository(&parsed), exact })
     }
 }
 
@@ -56,7 +57,7 @@ impl Identity {
             ("remapIdentity", (None, None, Some(prefix), Some(signed_prefix))) => {
                 is_prefix(&prefix)?;
                 is_prefix(&signed_prefix)?;
-                Ok(Self::Remap { prefix, signed_prefix })
+                Ok(Self::Remap { prefix: folded(&prefix), signed_prefix })
             }
             ("exactReference" | "exactRepository" | "remapIdentity", _) => Err(format!(
                 "signedIdentity {kind} wants exactly dockerReference, dockerRepository, or prefix and signedPrefix"
@@ -73,10 +74,10 @@ impl Identity {
         let name =
             Name::parse(signed).map_err(|error| format!("it is for {:?}, which is no name: {error}", cut(signed)))?;
         let wanted = match self {
-            Self::Exact => asked.canonical(),
+            Self::Exact => canonical(asked),
             Self::RepoDigestOrExact => return repo_digest_or_exact(asked, &name, signed),
-            Self::Repository if name.repository == asked.repository() => return Ok(()),
-            Self::Repository => asked.repository(),
+            Self::Repository if name.repository == repository(asked) => return Ok(()),
+            Self::Repository => repository(asked),
             Self::ExactReference(reference) => reference.clone(),
             Self::ExactRepository(repository) if name.repository == *repository => return Ok(()),
             Self::ExactRepository(repository) => repository.clone(),
@@ -90,14 +91,14 @@ impl Identity {
 
 fn repo_digest_or_exact(asked: &ImageReference, name: &Name, signed: &str) -> Result<(), String> {
     if asked.digest().is_some() {
-        let repository = asked.repository();
-        return if name.repository == repository { Ok(()) } else { Err(differs(signed, &repository)) };
+        let wanted = repository(asked);
+        return if name.repository == wanted { Ok(()) } else { Err(differs(signed, &wanted)) };
     }
-    if name.exact.as_deref() == Some(asked.canonical().as_str()) {
+    if name.exact.as_deref() == Some(canonical(asked).as_str()) {
         return Ok(());
     }
-    let mut text = differs(signed, &asked.canonical());
-    if name.exact.is_none() && name.repository == asked.repository() {
+    let mut text = differs(signed, &canonical(asked));
+    if name.exact.is_none() && name.repository == repository(asked) {
         text.push_str(" (cosign signs without a tag: set signedIdentity to matchRepository)");
     }
     Err(text)
@@ -105,13 +106,12 @@ fn repo_digest_or_exact(asked: &ImageReference, name: &Name, signed: &str) -> Re
 
 /// The asked name with another start, if it has the one that is replaced.
 fn remapped(asked: &ImageReference, prefix: &str, signed_prefix: &str) -> Result<ImageReference, String> {
-    let repository = asked.repository();
-    let is_below = repository.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let is_below = repository(asked).strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     if !is_below {
         return Ok(asked.clone());
     }
-    let canonical = asked.canonical();
-    let rest = canonical.strip_prefix(prefix).unwrap_or_default();
+    let whole = canonical(asked);
+    let rest = whole.strip_prefix(prefix).unwrap_or_default();
     let name = format!("{signed_prefix}{rest}");
     name.parse().map_err(|error| format!("remapIdentity makes {name:?} of the asked name: {error}"))
 }

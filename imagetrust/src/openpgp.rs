@@ -131,7 +131,11 @@ fn check_form(signature: &Signature, now: u64) -> Result<Life, String> {
         }
         Some(_) => {}
     }
-    certificate::check_subpackets(signature)?;
+    // Else every key of the policy would have to be tried on each of very many.
+    if signature.issuer_key_id().is_empty() && signature.issuer_fingerprint().is_empty() {
+        return Err("it does not say which key made it".to_owned());
+    }
+    certificate::check_own(signature)?;
     let created = signature.created().map(|created| u64::from(created.as_secs()));
     let created = created.ok_or_else(|| "it does not say when it was made".to_owned())?;
     let life = Life::of(created, signature.signature_expiration_time());
@@ -157,12 +161,10 @@ fn signed_by(
     is_named.then(|| Err(format!("it names {}, which did not sign this text", issuer(signature))))
 }
 
-/// Whether a signature can be by this key; one that says nothing can be by any.
+/// Whether a signature says that it is by this key.
 fn is_issuer(signature: &Signature, key: &dyn VerifyingKey) -> bool {
     let (ids, fingerprints) = (signature.issuer_key_id(), signature.issuer_fingerprint());
-    (ids.is_empty() && fingerprints.is_empty())
-        || ids.contains(&&key.legacy_key_id())
-        || fingerprints.contains(&&key.fingerprint())
+    ids.contains(&&key.legacy_key_id()) || fingerprints.contains(&&key.fingerprint())
 }
 
 fn issuer(signature: &Signature) -> String {

@@ -116,6 +116,7 @@ fn merge(all: &mut RawFile, path: &Path, file: RawFile) -> Result<(), PlacesErro
     }
     let known = all.docker.get_or_insert_default();
     for (scope, place) in file.docker.unwrap_or_default() {
+        let scope = scope::folded(&scope);
         if known.contains_key(&scope) {
             return Err(twice(&format!("docker.{scope:?}")));
         }
@@ -158,11 +159,12 @@ mod tests {
     #[test]
     fn the_most_specific_name_says_where() {
         let one = "# a comment\ndefault-docker:\n  lookaside: http://default\ndocker:\n  r.example:\n    use-sigstore-attachments: true\n  r.example/ns/a:\n    sigstore: file:///x\n";
-        let other = "docker:\n  '*.example':\n    lookaside: https://wide\n  r.example/ns/b:v1:\n    lookaside: https://one\n    lookaside-staging: file:///y\n";
+        let other = "docker:\n  '*.example':\n    lookaside: https://wide\n  r.Example/ns/b:v1:\n    lookaside: https://one\n    lookaside-staging: file:///y\n";
         let files = [("one.yaml", one), ("other.yaml", other), ("not.txt", "}}")];
         for (image, lookaside, attachments) in [
             ("r.example/ns/a:v9", "file:///x", true),
             ("r.example/ns/b:v1", "https://one", true),
+            ("R.example/ns/b:v1", "https://one", true),
             ("r.example/ns/b:v2", "https://wide", true),
             ("s.example/x", "https://wide", false),
             ("busybox", "http://default", false),

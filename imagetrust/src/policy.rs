@@ -91,8 +91,8 @@ impl Policy {
             for (scope, requirements) in raw_scopes.0 {
                 let place = format!("transports.{transport}.{scope:?}");
                 let requirements = converted(&place, requirements).map_err(wrong)?;
-                if transport == TRANSPORT {
-                    scopes.insert(scope, requirements);
+                if transport == TRANSPORT && scopes.insert(scope::folded(&scope), requirements).is_some() {
+                    return Err(wrong(format!("{place} comes twice: the case of a host makes no difference")));
                 }
             }
         }

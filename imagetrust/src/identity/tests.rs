@@ -30,6 +30,26 @@ fn the_default_wants_the_name_or_for_digests_the_repository() {
 }
 
 #[test]
+fn the_case_of_a_host_makes_no_difference() {
+    for (asked, signed) in [("R.Example/a:v1", "r.example/a:v1"), ("r.example/a:v1", "R.EXAMPLE/a:v1")] {
+        for rule in [Identity::Exact, Identity::RepoDigestOrExact, Identity::Repository] {
+            assert!(agrees(&rule, asked, signed), "{asked} {signed} {rule:?}");
+        }
+    }
+    assert!(!agrees(&Identity::Exact, "r.example/a:V1", "r.example/a:v1"));
+    let raw = |prefix: &str, signed: &str| RawIdentity {
+        kind: "remapIdentity".to_owned(),
+        docker_reference: None,
+        docker_repository: None,
+        prefix: Some(prefix.to_owned()),
+        signed_prefix: Some(signed.to_owned()),
+    };
+    let remap = Identity::from_raw(raw("Mirror.Example", "Vendor.Example")).unwrap();
+    assert!(agrees(&remap, "mirror.EXAMPLE/a:v1", "vendor.example/a:v1"));
+    assert!(!agrees(&remap, "mirror.example/a:v1", "mirror.example/a:v1"));
+}
+
+#[test]
 fn exact_and_repository() {
     assert!(agrees(&Identity::Exact, "r.example/a:v1", "r.example/a:v1"));
     assert!(!agrees(&Identity::Exact, &format!("r.example/a@{DIGEST}"), "r.example/a:v1"));

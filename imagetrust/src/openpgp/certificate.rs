@@ -1,6 +1,7 @@
 //! What a certificate says about its own keys: whether one may sign, and until when.
 
 use pgp::composed::{SignedPublicKey, SignedPublicSubKey};
+use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{Signature, SignatureType, SubpacketData};
 use pgp::types::{Duration, KeyDetails as _, Tag};
 
@@ -29,8 +30,12 @@ impl Life {
     }
 }
 
-/// A signature must not say anything important that nobody here understands.
-pub(super) fn check_subpackets(signature: &Signature) -> Result<(), String> {
+/// A signature must not say anything important that nobody here understands, nor be over a digest for which others can be found. SHA-1 is
+/// left for what keys say about themselves, as old keys have no other; the library refuses known collisions in it.
+pub(super) fn check_own(signature: &Signature) -> Result<(), String> {
+    if matches!(signature.hash_alg(), Some(HashAlgorithm::Md5 | HashAlgorithm::Ripemd160) | None) {
+        return Err("its digest algorithm is broken or unknown".to_owned());
+    }
     let config = signature.config().ok_or_else(|| "its version is unknown".to_owned())?;
     let is_known = |data: &SubpacketData| !matches!(data, SubpacketData::Experimental(..) | SubpacketData::Other(..));
     if config.hashed_subpackets().any(|subpacket| subpacket.is_critical && !is_known(&subpacket.data)) {
@@ -53,8 +58,10 @@ pub(super) fn subkey_may_sign(
 ) -> Result<Life, String> {
     let (_, primary_life) = primary_is_alive(certificate, now)?;
     let primary = &certificate.primary_key;
+    // Whatever takes trust away counts, however badly it is made.
     let holds = |signature: &&Signature| {
-        check_subpackets(signature).is_ok() && signature.verify_subkey_binding(primary, &subkey.key).is_ok()
+        (is_revocation(signature) || check_own(signature).is_ok())
+            && signature.verify_subkey_binding(primary, &subkey.key).is_ok()
     };
     let of_type = |typ: SignatureType| subkey.signatures.iter().filter(move |one| one.typ() == Some(typ)).filter(holds);
     let shown = subkey.key.fingerprint();
@@ -64,7 +71,9 @@ pub(super) fn subkey_may_sign(
     let binding = of_type(SignatureType::SubkeyBinding).max_by_key(|binding| created(binding));
     let binding = binding.ok_or_else(|| format!("its key {shown} is not bound to {}", name(certificate)))?;
     let binds_back = binding.embedded_signature().is_some_and(|back| {
-        back.typ() == Some(SignatureType::KeyBinding) && back.verify_primary_key_binding(&subkey.key, primary).is_ok()
+        back.typ() == Some(SignatureType::KeyBinding)
+            && check_own(back).is_ok()
+            && back.verify_primary_key_binding(&subkey.key, primary).is_ok()
     });
     if !may_sign(binding) || !binds_back {
         return Err(format!("its key {shown} is not for signing"));
@@ -81,11 +90,12 @@ fn primary_is_alive(certificate: &SignedPublicKey, now: u64) -> Result<(&Signatu
         return Err(format!("its key {} is revoked", name(certificate)));
     }
     let direct = details.direct_signatures.iter().filter(|one| {
-        one.typ() == Some(SignatureType::Key) && check_subpackets(one).is_ok() && one.verify_key(primary).is_ok()
+        one.typ() == Some(SignatureType::Key) && check_own(one).is_ok() && one.verify_key(primary).is_ok()
     });
     let users = details.users.iter().filter_map(|user| {
         let own = user.signatures.iter().filter(|one| {
-            check_subpackets(one).is_ok() && one.verify_certification(primary, Tag::UserId, &user.id).is_ok()
+            (is_revocation(one) || check_own(one).is_ok())
+                && one.verify_certification(primary, Tag::UserId, &user.id).is_ok()
         });
         // A later revocation of the name takes what an earlier signature over it says away.
         own.max_by_key(|one| created(one))
@@ -103,6 +113,10 @@ fn may_sign(binding: &Signature) -> bool {
         config.hashed_subpackets().any(|subpacket| matches!(subpacket.data, SubpacketData::KeyFlags(_)))
     });
     !says || binding.key_flags().sign()
+}
+
+fn is_revocation(signature: &Signature) -> bool {
+    matches!(signature.typ(), Some(SignatureType::SubkeyRevocation | SignatureType::CertRevocation))
 }
 
 fn created(signature: &Signature) -> u64 {

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use pgp::types::KeyDetails as _;
 use podwright_testutil::signing::Gpg;
 
 use super::*;
@@ -124,4 +125,52 @@ fn subkeys_sign_if_they_are_for_that() {
     let with_subkey = ring(&[gpg.public_key("one@example").unwrap()]);
     assert_eq!(with_subkey.open(&message, SystemTime::now()).unwrap().content, CONTENT);
     assert!(refused(&ring(&[without]), &message).contains("none of these keys"));
+}
+
+#[test]
+fn what_a_key_says_about_itself_over_a_broken_digest_is_not_believed() {
+    let gpg = Gpg::new().unwrap();
+    let key = |user: &str, digest: &str| {
+        let weak = ["--cert-digest-algo", digest, "--allow-weak-digest-algos"];
+        gpg.run(&[&weak[..], &["--quick-generate-key", user, "rsa2048", "sign", "never"]].concat(), b"").unwrap();
+    };
+    // gpg itself takes no such key without being told so.
+    let sign = |user: &str| gpg.run(&["--allow-weak-digest-algos", "--local-user", user, "--sign"], CONTENT).unwrap();
+    for digest in ["MD5", "RIPEMD160", "SHA1"] {
+        let user = format!("{digest}@example");
+        key(&user, digest);
+        let message = sign(&user);
+        let ring = ring(&[gpg.public_key(&user).unwrap()]);
+        match digest {
+            "SHA1" => assert!(ring.open(&message, SystemTime::now()).is_ok()),
+            _ => assert!(refused(&ring, &message).contains("no good signature over itself"), "{digest}"),
+        }
+    }
+    key("sub@example", "SHA256");
+    let colons = gpg.run(&["--with-colons", "--list-keys", "sub@example"], b"").unwrap();
+    let colons = String::from_utf8(colons).unwrap();
+    let fingerprint = colons.lines().find_map(|line| line.strip_prefix("fpr:::::::::")).unwrap().trim_end_matches(':');
+    let weak = ["--cert-digest-algo", "MD5", "--allow-weak-digest-algos"];
+    gpg.run(&[&weak[..], &["--quick-add-key", fingerprint, "rsa2048", "sign", "never"]].concat(), b"").unwrap();
+    let message = sign("sub@example");
+    assert!(refused(&ring(&[gpg.public_key("sub@example").unwrap()]), &message).contains("is not bound to"));
+}
+
+/// It would have to be tried with every key.
+#[test]
+fn a_signature_that_names_no_key_is_refused() {
+    let gpg = Gpg::new().unwrap();
+    gpg.generate("one@example", "ed25519", "never").unwrap();
+    let ring = ring(&[gpg.public_key("one@example").unwrap()]);
+    let mut message = gpg.run(&["--local-user", "one@example", "--compress-algo", "none", "--sign"], CONTENT).unwrap();
+    assert!(ring.open(&message, SystemTime::now()).is_ok());
+    let key = &ring.keys[0].primary_key;
+    let fingerprint = [&[33, 4], key.fingerprint().as_bytes()].concat();
+    let id = [&[16], key.legacy_key_id().as_ref()].concat();
+    for named in [fingerprint, id] {
+        let position = message.windows(named.len()).rposition(|bytes| bytes == named).unwrap();
+        // A kind for experiments.
+        message[position] = 100;
+    }
+    assert!(refused(&ring, &message).contains("does not say which key"), "{}", refused(&ring, &message));
 }

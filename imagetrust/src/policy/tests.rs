@@ -37,6 +37,8 @@ fn the_most_specific_scope_applies() {
         ("r.example:5000/nsb", r#"scope "r.example:5000""#),
         ("r.example/a", r#"scope "*.example""#),
         ("a.b.example/a", r#"scope "*.b.example""#),
+        ("R.Example:5000/ns/a:v1", r#"scope "r.example:5000/ns/a:v1""#),
+        ("A.B.EXAMPLE/a", r#"scope "*.b.example""#),
         ("busybox", "the default for registries"),
     ] {
         assert_eq!(place(&policy, image), expected, "{image}");
@@ -46,6 +48,22 @@ fn the_most_specific_scope_applies() {
             .unwrap();
     assert_eq!(place(&only_default, "busybox"), "the default");
     assert_eq!(only_default.rule(&"busybox".parse().unwrap()).requirements, [Requirement::Reject]);
+}
+
+#[test]
+fn the_case_of_a_host_in_a_scope_makes_no_difference() {
+    let reject = r#"[{"type":"reject"}]"#;
+    let with = |scopes: &[&str]| {
+        let scopes: Vec<String> = scopes.iter().map(|scope| format!("{scope:?}:{reject}")).collect();
+        let scopes = scopes.join(",");
+        parse(&format!(r#"{{"default":[{{"type":"insecureAcceptAnything"}}],"transports":{{"docker":{{{scopes}}}}}}}"#))
+    };
+    let policy = with(&["R.Example/app", "*.Wide.Example", "S.Example"]).unwrap();
+    for image in ["r.example/app", "R.EXAMPLE/app:v1", "x.wide.example/a", "s.example/b"] {
+        assert_eq!(policy.rule(&image.parse().unwrap()).requirements, [Requirement::Reject], "{image}");
+    }
+    let error = with(&["r.example/app", "R.example/app"]).unwrap_err().to_string();
+    assert!(error.contains("comes twice"), "{error}");
 }
 
 #[test]

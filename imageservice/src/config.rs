@@ -69,6 +69,9 @@ pub struct Patience {
     pub backoff: Duration,
     /// The longest pause, also when the registry asks for more with `Retry-After`.
     pub backoff_max: Duration,
+    /// For all signatures of one image: in a pull, and for a container by all names of its image together. Whoever removes the container
+    /// waits as long, and kubelet does that for two minutes.
+    pub signatures: Duration,
 }
 
 impl Default for Patience {
@@ -82,6 +85,7 @@ impl Default for Patience {
             attempts: 5,
             backoff: Duration::from_millis(250),
             backoff_max: Duration::from_secs(15),
+            signatures: Duration::from_secs(90),
         }
     }
 }

@@ -26,7 +26,7 @@ use podwright_types::{Digest, ImageReference};
 use crate::error::{ErrorKind, ImageError, Result};
 use decided::Decided;
 
-pub(crate) use gather::Gathering;
+pub(crate) use gather::{Gathering, too_late};
 pub(crate) use kept::Kept;
 
 /// Longest name of a tenant; it becomes the name of a file.

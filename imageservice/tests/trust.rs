@@ -10,12 +10,12 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use podwright_imageservice::{Auth, ErrorKind, ImageError, Progress, ProgressFn, PulledImage, TrustConfig};
+use podwright_imageservice::{Auth, ErrorKind, ImageError, Patience, Progress, ProgressFn, PulledImage, TrustConfig};
 use podwright_testutil::Registry;
 use podwright_testutil::image::{Compression, Format, Image, ImageBuilder, LayerBuilder, index};
 use podwright_testutil::signing::{Gpg, KeyPair, cosign_manifest, cosign_payload, simple_payload};
 use support::TestStore;
-use support::server::{Answer, Server, answer};
+use support::server::{Answer, Server, answer, head};
 
 /// A store with policies in a directory of its own.
 struct Trusting {
@@ -29,8 +29,13 @@ impl Trusting {
     }
 
     async fn with(registry: Registry) -> Self {
+        Self::with_patience(registry, |_| {}).await
+    }
+
+    async fn with_patience(registry: Registry, change: impl FnOnce(&mut Patience)) -> Self {
         let test = TestStore::with(|config| {
             config.patience.response = Duration::from_millis(1500);
+            change(&mut config.patience);
             // Beside the hosts, so that it ends with the store.
             let dir = config.hosts_dir.as_ref().unwrap().parent().unwrap().to_owned();
             config.trust = Some(TrustConfig {
@@ -498,6 +503,52 @@ async fn root_signatures_of_a_pull_under_way_stay_when_another_image_is_removed(
     pull.await.unwrap().unwrap();
     std::fs::remove_dir_all(trusting.lookaside()).unwrap();
     trusting.test.reopened().await.allow(image.id(), &reference, "").await.unwrap();
+}
+
+/// A container that is to be removed waits for the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn root_many_names_take_no_longer_than_one() {
+    let trusting = Trusting::with_patience(Registry::builder().start().unwrap(), |patience| {
+        patience.response = Duration::from_secs(2);
+        patience.signatures = Duration::from_secs(6);
+    })
+    .await;
+    let (_, key) = gpg(&trusting, "one@example");
+    let accept = r#"{"type":"insecureAcceptAnything"}"#;
+    trusting.policy(accept);
+    let (image, _) = trusting.push("one", "app");
+    for tag in ["v1", "v2", "v3"] {
+        let reference = trusting.registry.push(&image, "app", tag).unwrap();
+        trusting.pull(&reference).await.unwrap();
+    }
+    trusting.policy(&gpg_keys(&key));
+    let refused = async || trusting.test.store.allow(image.id(), "", "").await.unwrap_err();
+    let ask = |server: &Server| trusting.say_where(&format!("lookaside: http://{}", server.address), false);
+    // None there: once from the repository, whatever the number of its tags.
+    let server = Server::start(|_| answer("404 Not Found", &[], b""));
+    ask(&server);
+    assert_eq!(refused().await.kind(), ErrorKind::Untrusted);
+    assert_eq!(server.asked().len(), 1);
+    // Silence ends it for the other repositories of this registry.
+    trusting.policy(accept);
+    let other = trusting.registry.push(&image, "other", "v1").unwrap();
+    trusting.pull(&other).await.unwrap();
+    trusting.policy(&gpg_keys(&key));
+    let server = Server::start(|_| Answer::Hang(Vec::new()));
+    ask(&server);
+    assert_eq!(refused().await.kind(), ErrorKind::RegistryUnavailable);
+    assert_eq!(server.asked().len(), 1);
+    // With another registry there would be time for two.
+    trusting.policy(accept);
+    let address = trusting.registry.address();
+    trusting.test.write_hosts("vendor.invalid", &format!("server = \"http://{address}\"\n"));
+    trusting.pull("vendor.invalid/app:v1").await.unwrap();
+    trusting.policy(&gpg_keys(&key));
+    let server = Server::start(|_| Answer::Trickle(head("200 OK", &[], 1 << 20)));
+    ask(&server);
+    let error = refused().await;
+    assert!(error.kind() == ErrorKind::RegistryUnavailable && error.to_string().contains("within 6s"), "{error}");
+    assert_eq!(server.asked().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,18 +1,19 @@
 //! The signature policy where it counts: in a pull, before anything of the image is written, and when a container is made of an image
 //! that may have been pulled for somebody else.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
+use podwright_imagetrust::{Places, Wanted};
 use podwright_types::{Digest, ImageReference};
 
 use super::pull::Pull;
 use super::{ImageStore, Inner, blocking};
 use crate::error::{ErrorKind, ImageError, Result};
 use crate::registry::Session;
-use crate::trust::{Demand, Gathering, Trust};
+use crate::trust::{Demand, Gathering, Trust, too_late};
 
-/// Pairs of name and manifest for which signatures are fetched, when a container is made of an image with many.
+/// Places from which signatures are fetched, when a container is made of an image with many names.
 const MOST_FETCHED: usize = 4;
 /// What to do where only the index is signed.
 const INDEX_HINT: &str = "the manifest of this platform has to be signed, not only the index \
@@ -22,6 +23,22 @@ const INDEX_HINT: &str = "the manifest of this platform has to be signed, not on
 struct Question {
     demand: Arc<Demand>,
     manifest: Digest,
+}
+
+/// What tells the signatures that are fetched for a question from others: the tag does not.
+#[derive(PartialEq, Eq)]
+struct Source {
+    repository: String,
+    manifest: Digest,
+    wanted: Wanted,
+    places: Places,
+}
+
+/// What was fetched for questions so far, and what has not to be tried again.
+#[derive(Default)]
+struct Fetched {
+    sources: Vec<(Source, Option<Gathering>)>,
+    silent: HashSet<String>,
 }
 
 impl ImageStore {
@@ -40,7 +57,20 @@ impl ImageStore {
 }
 
 impl Inner {
+    /// Within the time that all of it has.
     async fn allow(self: &Arc<Self>, trust: Arc<Trust>, image_id: &str, asked: &str, tenant: String) -> Result<()> {
+        let patience = &self.config.patience;
+        let work = self.allow_at_last(trust, image_id, asked, tenant);
+        tokio::time::timeout(patience.signatures, work).await.unwrap_or_else(|_| Err(too_late(image_id, patience)))
+    }
+
+    async fn allow_at_last(
+        self: &Arc<Self>,
+        trust: Arc<Trust>,
+        image_id: &str,
+        asked: &str,
+        tenant: String,
+    ) -> Result<()> {
         let (names, manifests) = self.names_of(image_id, asked)?;
         let mut questions = Vec::new();
         let mut refused = None;
@@ -66,10 +96,12 @@ impl Inner {
                 Err(error) => refused = Some(error),
             }
         }
-        for question in questions.iter().take(MOST_FETCHED) {
-            match self.judge_fetched(&trust, question).await {
-                Ok(()) => return Ok(()),
-                Err(error) => refused = Some(error),
+        let mut fetched = Fetched::default();
+        for question in &questions {
+            match self.judge_fetched(&trust, question, &mut fetched).await {
+                Some(Ok(())) => return Ok(()),
+                Some(Err(error)) => refused = Some(error),
+                None => {}
             }
         }
         Err(refused.unwrap_or_else(|| {
@@ -102,13 +134,51 @@ impl Inner {
         self.judge(trust, question, Gathering { signatures, hint: String::new() }).await
     }
 
-    /// Without credentials but those of docker's configuration.
-    async fn judge_fetched(self: &Arc<Self>, trust: &Arc<Trust>, question: &Question) -> Result<()> {
+    /// Judges by what is fetched, once from each place and without credentials but those of docker's configuration. Nothing, where
+    /// that was tried in vain, or enough was.
+    async fn judge_fetched(
+        self: &Arc<Self>,
+        trust: &Arc<Trust>,
+        question: &Question,
+        fetched: &mut Fetched,
+    ) -> Option<Result<()>> {
+        let demand = &question.demand;
+        let places = match self.places(trust, demand).await {
+            Ok(places) => places,
+            Err(error) => return Some(Err(error)),
+        };
+        let (repository, manifest) = (demand.asked().repository(), question.manifest.clone());
+        let source = Source { repository, manifest, wanted: demand.wanted, places };
+        if let Some((_, known)) = fetched.sources.iter().find(|(known, _)| *known == source) {
+            return Some(self.judge(trust, question, known.clone()?).await);
+        }
+        if fetched.sources.len() >= MOST_FETCHED || fetched.silent.contains(demand.asked().domain()) {
+            return None;
+        }
+        let gathered = self.fetch(trust, question, source.places.clone()).await;
+        fetched.sources.push((source, gathered.as_ref().ok().cloned()));
+        match gathered {
+            Ok(gathered) => Some(self.judge(trust, question, gathered).await),
+            Err(error) => {
+                if error.kind() == ErrorKind::RegistryUnavailable {
+                    fetched.silent.insert(demand.asked().domain().to_owned());
+                }
+                Some(Err(without_credentials(error, demand)))
+            }
+        }
+    }
+
+    async fn fetch(self: &Arc<Self>, trust: &Arc<Trust>, question: &Question, places: Places) -> Result<Gathering> {
         let (inner, asked) = (Arc::clone(self), question.demand.asked().clone());
         let session =
             blocking("prepare to fetch signatures", move || inner.registry.session(&asked, None, &inner.config));
-        let gathered = self.gather(trust, &question.demand, &session.await?, &question.manifest).await;
-        self.judge(trust, question, gathered.map_err(|error| without_credentials(error, &question.demand))?).await
+        let (session, patience) = (session.await?, &self.config.patience);
+        question.demand.gather(&session, patience, places, trust.registries_dir(), &question.manifest).await
+    }
+
+    async fn places(self: &Arc<Self>, trust: &Arc<Trust>, demand: &Arc<Demand>) -> Result<Places> {
+        let (trust, demand) = (Arc::clone(trust), Arc::clone(demand));
+        blocking("read registries.d", move || demand.places(trust.registries_dir())).await
     }
 
     async fn gather(
@@ -118,10 +188,7 @@ impl Inner {
         session: &Session,
         manifest: &Digest,
     ) -> Result<Gathering> {
-        let places = {
-            let (trust, demand) = (Arc::clone(trust), Arc::clone(demand));
-            blocking("read registries.d", move || demand.places(trust.registries_dir())).await?
-        };
+        let places = self.places(trust, demand).await?;
         demand.gather(session, &self.config.patience, places, trust.registries_dir(), manifest).await
     }
 

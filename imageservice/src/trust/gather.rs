@@ -1,7 +1,6 @@
 //! The signatures of one image, from all the places where its policy wants them.
 
 use std::path::Path;
-use std::time::Duration;
 
 use podwright_imagetrust::{Places, Signature, read_places};
 use podwright_types::Digest;
@@ -11,8 +10,6 @@ use crate::config::Patience;
 use crate::error::{ErrorKind, ImageError, Result};
 use crate::registry::Session;
 
-/// Time for all signatures of one image, from all places.
-const GATHERED_WITHIN: Duration = Duration::from_secs(90);
 /// Signatures of one image that are looked at.
 pub(super) const MAX_SIGNATURES: usize = 128;
 /// Bytes of one signature, or of the payload of one.
@@ -21,7 +18,7 @@ pub(super) const MAX_SIGNATURE_BYTES: u64 = 1 << 20;
 const MAX_TOTAL_BYTES: u64 = 8 << 20;
 
 /// Signatures, and where they were looked for.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Gathering {
     pub(crate) signatures: Vec<Signature>,
     pub(crate) hint: String,
@@ -72,6 +69,12 @@ impl Basket {
     }
 }
 
+/// Signatures of an image did not come.
+pub(crate) fn too_late(object: impl ToString, patience: &Patience) -> ImageError {
+    let cause = format!("they did not come within {:?}; try again", patience.signatures);
+    ImageError::new(ErrorKind::RegistryUnavailable, "fetch signatures of", object, cause)
+}
+
 impl Demand {
     /// Reads where signatures are. Blocks.
     pub(crate) fn places(&self, registries_dir: &Path) -> Result<Places> {
@@ -109,17 +112,9 @@ impl Demand {
             }
             Ok::<(), ImageError>(())
         };
-        match tokio::time::timeout(GATHERED_WITHIN, work).await {
+        match tokio::time::timeout(patience.signatures, work).await {
             Ok(done) => done?,
-            Err(_) => {
-                let cause = format!("they did not come within {} s; try again", GATHERED_WITHIN.as_secs());
-                return Err(ImageError::new(
-                    ErrorKind::RegistryUnavailable,
-                    "fetch signatures of",
-                    self.asked(),
-                    cause,
-                ));
-            }
+            Err(_) => return Err(too_late(self.asked(), patience)),
         }
         looked.extend(basket.bad());
         Ok(Gathering { signatures: basket.signatures, hint: looked.join("; ") })

@@ -51,6 +51,7 @@ impl TestStore {
                 least_bytes: 1,
                 backoff: Duration::from_millis(5),
                 backoff_max: Duration::from_millis(1500),
+                signatures: Duration::from_secs(90),
             },
             ..ImageConfig::default()
         };

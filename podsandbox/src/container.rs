@@ -110,6 +110,8 @@ pub(crate) struct Container {
     changed: watch::Sender<u64>,
     /// Held by the one operation that climbs or descends.
     operation: tokio::sync::Mutex<()>,
+    /// Held while limits are written, and by a start from its specification to its answer. Nobody is asked while it is held.
+    limits: tokio::sync::Mutex<()>,
     /// Held while the record is written; true once it was deleted.
     record_gone: tokio::sync::Mutex<bool>,
     saving: AtomicBool,
@@ -180,6 +182,7 @@ impl Container {
             }),
             changed: watch::Sender::new(0),
             operation: tokio::sync::Mutex::new(()),
+            limits: tokio::sync::Mutex::default(),
             record_gone: tokio::sync::Mutex::new(false),
             saving: AtomicBool::new(false),
             unknown,

@@ -262,6 +262,7 @@ async fn make_missing_sources(container: &Arc<Container>) -> Outcome {
 
 async fn start_process(container: Arc<Container>) -> Outcome {
     let shim = container.sandbox.ready_shim("start it")?;
+    let _limits = container.limits.lock().await;
     let request = request(&container)?;
     container.begin_start()?;
     match shim.start_container(&request).await {

@@ -99,6 +99,8 @@ pub(crate) async fn update_quietly(container: Arc<Container>, asked: Resources) 
 }
 
 async fn apply(container: &Arc<Container>, asked: &Resources) -> Outcome {
+    // One after the other, or the later one writes without what the other wrote; and none between a start and its answer.
+    let _limits = container.limits.lock().await;
     let (state, now) = {
         let live = container.live();
         (live.durable.state.clone(), live.durable.resources.clone())

@@ -273,6 +273,32 @@ fn limits_are_merged_and_sent() {
 }
 
 #[test]
+fn two_updates_at_once_forget_nothing() {
+    let node = Node::new();
+    let daemon = node.start();
+    let pod = daemon.sandbox("a");
+    let id = daemon.running(&pod, "c", "sleep");
+    let config = node.disk.path().join("root/containers").join(id.as_str()).join("config.json");
+    for round in 1..=50 {
+        let memory = Resources { memory_limit_bytes: Some(round << 24), ..Resources::default() };
+        let cpus = Resources { cpuset_cpus: round.to_string(), ..Resources::default() };
+        // A caller's, and one that a part of the operator's own asks for.
+        daemon.run(async {
+            let (one, other) = (daemon.engine.clone(), daemon.engine.clone());
+            let (id, same) = (id.clone(), id.clone());
+            let one = tokio::spawn(async move { one.update_container(&id, memory).await });
+            let other = tokio::spawn(async move { other.update_container_quietly(&same, cpus).await });
+            one.await.unwrap().unwrap();
+            other.await.unwrap().unwrap();
+        });
+        let snapshot = daemon.engine.container(&id).unwrap();
+        let limits = (snapshot.resources.memory_limit_bytes, snapshot.resources.cpuset_cpus.clone());
+        assert_eq!(limits, (Some(round << 24), round.to_string()));
+        assert_eq!(std::fs::read_to_string(&config).unwrap(), *snapshot.runtime_spec);
+    }
+}
+
+#[test]
 fn lists_are_filtered() {
     let node = Node::new();
     let daemon = node.start();

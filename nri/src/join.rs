@@ -1,6 +1,7 @@
 //! How plugins join and leave: those of the directory are launched, others dial in; each registers, is configured and is told all that is
 //! there, in a turn of its own.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -50,7 +51,8 @@ impl Nri {
             return Ok(());
         }
         let listener = listen::bind(&self.config.socket).await.map_err(NriError::Listen)?;
-        tokio::spawn(self.clone().listen(listener));
+        let listening = tokio::spawn(self.clone().listen(listener));
+        *self.listening.lock().unwrap_or_else(PoisonError::into_inner) = Some(listening);
         Ok(())
     }
 
@@ -61,6 +63,11 @@ impl Nri {
         let told: JoinSet<()> =
             plugins.into_iter().map(|plugin| tell_the_end(plugin, self.config.request_limit)).collect();
         told.join_all().await;
+        let listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(listening) = listening {
+            // It ends by the order above, and takes the socket away; an error would be its panic.
+            let _ = listening.await;
+        }
         // Each has its place until its process is gone.
         let all = u32::try_from(MAX_PLUGINS).unwrap_or(u32::MAX);
         let _ = timeout(launch::END_WITHIN * 2, self.places.acquire_many(all)).await;
@@ -77,7 +84,8 @@ impl Nri {
                 Ok((socket, _)) => drop(tokio::spawn(self.clone().join(socket, None))),
                 Err(error) => {
                     tracing::warn!(%error, "an NRI plugin can not be taken");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    // Cut short by the end.
+                    let _ = timeout(ACCEPT_PAUSE, ending.wait_for(|ending| *ending)).await;
                 }
             }
         }
@@ -112,9 +120,11 @@ impl Nri {
             admitted = self.register_and_admit(named, registered, &connection) => admitted,
         };
         match admitted {
-            Ok(plugin) => {
+            Ok((plugin, updates)) => {
                 tracing::info!(plugin = plugin.name, "an NRI plugin has joined");
-                tokio::spawn(self.see_leave(plugin));
+                // Before all else: whatever becomes of it, it is not kept when its connection has ended.
+                tokio::spawn(self.clone().see_leave(plugin.clone()));
+                self.set_limits(&plugin.name, updates).await;
             }
             Err(reason) => {
                 tracing::warn!(plugin = label, reason, "an NRI plugin was refused");
@@ -131,12 +141,23 @@ impl Nri {
         tracing::warn!(plugin = plugin.name, why, "an NRI plugin has left");
     }
 
+    /// The limits that it wants of what it was told is there.
+    async fn set_limits(&self, plugin: &str, updates: Vec<ContainerUpdate>) {
+        for failed in self.host.update(updates).await {
+            tracing::warn!(
+                container = failed.container_id,
+                plugin,
+                "limits that an NRI plugin asked for can not be set"
+            );
+        }
+    }
+
     async fn register_and_admit(
         &self,
         named: Option<(String, String)>,
         registered: oneshot::Receiver<crate::api::RegisterPluginRequest>,
         connection: &Arc<Connection>,
-    ) -> Result<Arc<Plugin>, String> {
+    ) -> Result<(Arc<Plugin>, Vec<ContainerUpdate>), String> {
         let registered = match timeout(self.config.registration_limit, registered).await {
             Ok(Ok(registered)) => registered,
             Ok(Err(_)) | Err(_) => return Err("it did not register in time".into()),
@@ -154,7 +175,13 @@ impl Nri {
         admitted.map_err(|reason| format!("{name}: {reason}"))
     }
 
-    async fn admit(&self, name: &str, config: &str, connection: &Arc<Connection>) -> Result<Arc<Plugin>, String> {
+    /// Configures and synchronises it, and has it join, which is the last that is done: nothing is waited for after it.
+    async fn admit(
+        &self,
+        name: &str,
+        config: &str,
+        connection: &Arc<Connection>,
+    ) -> Result<(Arc<Plugin>, Vec<ContainerUpdate>), String> {
         let (registration_limit, millis) =
             (self.config.registration_limit, |limit: Duration| i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
         let request = ConfigureRequest {
@@ -171,27 +198,20 @@ impl Nri {
             .await
             .map_err(failed("Configure"))?;
         let plugin = Arc::new(Plugin::new(name.to_owned(), connection.clone(), &configured)?);
+        // From here on changes are told in turns after this one, also if nobody else is there.
+        let _joining = Joining::begin(&self.joining);
         let alone = timeout(registration_limit, self.turns.clone().write_owned()).await;
         let alone =
             alone.map_err(|_| "pods and containers were being made all the time; let it try again".to_owned())?;
         let updates = self.synchronize(connection).await.map_err(failed("Synchronize"))?;
-        {
-            let mut plugins = self.plugins.lock().unwrap_or_else(PoisonError::into_inner);
-            if *self.ending.borrow() {
-                return Err("the runtime ends".into());
-            }
-            plugins.push(plugin.clone());
-            plugins.sort_by(|one, other| one.name.cmp(&other.name));
+        let mut plugins = self.plugins.lock().unwrap_or_else(PoisonError::into_inner);
+        if *self.ending.borrow() {
+            return Err("the runtime ends".into());
         }
-        drop(alone);
-        for failed in self.host.update(updates).await {
-            tracing::warn!(
-                container = failed.container_id,
-                plugin = name,
-                "limits that an NRI plugin asked for can not be set"
-            );
-        }
-        Ok(plugin)
+        plugins.push(plugin.clone());
+        plugins.sort_by(|one, other| one.name.cmp(&other.name));
+        drop((plugins, alone));
+        Ok((plugin, updates))
     }
 
     async fn synchronize(&self, connection: &Connection) -> Result<Vec<ContainerUpdate>, CallError> {
@@ -210,6 +230,22 @@ impl Nri {
             }
         }
         Ok(Vec::new())
+    }
+}
+
+/// One that joins, until it is there or was refused.
+struct Joining<'a>(&'a AtomicUsize);
+
+impl<'a> Joining<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Joining<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -243,17 +279,4 @@ fn in_parts(pods: Vec<PodSandbox>, containers: Vec<Container>) -> Vec<Synchroniz
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_synchronisation_is_one_message_while_it_fits() {
-        assert_eq!(in_parts(Vec::new(), Vec::new()).len(), 1);
-        let pods = |count| vec![PodSandbox { id: "x".repeat(1 << 20), ..PodSandbox::default() }; count];
-        let containers = |count| vec![Container { id: "c".into(), ..Container::default() }; count];
-        assert_eq!(in_parts(pods(2), containers(200)).len(), 1);
-        let parts = in_parts(pods(7), containers(2));
-        assert_eq!(parts.iter().map(|part| part.pods.len()).collect::<Vec<_>>(), [2, 2, 2, 1]);
-        assert_eq!(parts.iter().map(|part| part.containers.len()).sum::<usize>(), 2);
-    }
-}
+mod tests;

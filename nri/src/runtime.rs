@@ -3,12 +3,14 @@
 //! Joining takes a turn of its own, in which nobody makes or changes anything: what is there is told (Synchronize), and what comes after
 //! is told by its events. So no container is lost between the two. A plugin that does not answer then is let go of in time.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use podwright_ttrpc::CallError;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
+use tokio::task::JoinHandle;
 
 use crate::api::{
     Container, ContainerEviction, ContainerRequest, ContainerUpdate, CreateContainerResponse, Event,
@@ -96,6 +98,10 @@ pub struct Nri {
     pub(crate) turns: Arc<RwLock<()>>,
     /// By name, so by index.
     pub(crate) plugins: Mutex<Vec<Arc<Plugin>>>,
+    /// Those that wait for their turn to join, or have it.
+    pub(crate) joining: AtomicUsize,
+    /// Takes those that dial in; it takes the socket away at its end.
+    pub(crate) listening: Mutex<Option<JoinHandle<()>>>,
     /// Plugins are asked one thing at a time, as they are used to.
     asking: tokio::sync::Mutex<()>,
     /// Sockets that were taken and have not registered yet, and those that have.
@@ -113,6 +119,8 @@ impl Nri {
             host,
             turns: Arc::default(),
             plugins: Mutex::default(),
+            joining: AtomicUsize::new(0),
+            listening: Mutex::default(),
             asking: tokio::sync::Mutex::default(),
             places: Arc::new(tokio::sync::Semaphore::new(MAX_PLUGINS)),
             ending: tokio::sync::watch::Sender::new(false),
@@ -124,18 +132,21 @@ impl Nri {
         self.turns.clone().read_owned().await
     }
 
-    /// Whether there is any plugin. In a turn the answer can not become yes.
+    /// Whether there is any plugin, or one that joins: it was told what is there, or is about to be, and what changes then waits for a
+    /// turn to be told to it.
     #[must_use]
     pub fn has_plugins(&self) -> bool {
-        !self.plugins.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        // In this order: who joins is counted until it is in the list.
+        self.joining.load(Ordering::SeqCst) > 0 || !self.all().is_empty()
     }
 
-    fn all(&self) -> Vec<Arc<Plugin>> {
+    pub(crate) fn all(&self) -> Vec<Arc<Plugin>> {
         self.plugins.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// One that hung up is not asked, also while its leaving is not seen to yet.
     fn those_that_want(&self, event: Event) -> Vec<Arc<Plugin>> {
-        self.all().into_iter().filter(|plugin| plugin.wants(event)).collect()
+        self.all().into_iter().filter(|plugin| plugin.wants(event) && !plugin.connection.has_ended()).collect()
     }
 
     /// Tells of a pod. The first error ends the telling of its making; of all else everybody is told.

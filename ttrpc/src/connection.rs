@@ -173,6 +173,12 @@ impl Connection {
         self.why_ended()
     }
 
+    /// Whether it has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        !self.ended.borrow().is_empty()
+    }
+
     fn why_ended(&self) -> String {
         self.ended.borrow().clone()
     }

@@ -1,6 +1,7 @@
 //! The short way of a client's bytes: from the reader of its connection into the file that they are for, with no task and no buffer
 //! between. It is open while all that went the long way, through the stream's buffer, is written.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -67,19 +68,19 @@ impl std::fmt::Debug for Shortcut {
 /// The reader's side.
 impl Shortcut {
     /// Writes of the pieces what goes the short way, and leaves the rest. An error is left to who writes what goes the long way.
-    pub(super) fn write(&self, pieces: &mut Vec<Bytes>) {
+    pub(super) fn write(&self, pieces: &mut VecDeque<Bytes>) {
         if self.0.behind_bytes.load(Ordering::Acquire) > 0 {
             return;
         }
         let Some(sink) = self.sink() else { return };
-        let (mut first, mut failed) = (0, false);
-        while !failed && let Some(rest) = pieces.get_mut(first..).filter(|rest| !rest.is_empty()) {
-            let slices: Vec<IoSlice<'_>> = rest.iter().take(SLICES_AT_ONCE).map(|piece| IoSlice::new(piece)).collect();
+        let mut failed = false;
+        while !failed && !pieces.is_empty() {
+            let slices: Vec<IoSlice<'_>> =
+                pieces.iter().take(SLICES_AT_ONCE).map(|piece| IoSlice::new(piece)).collect();
             let written = sink.try_write(&slices);
             failed = !matches!(written, Ok(1..));
-            first += skip(rest, written.unwrap_or_default());
+            skip(pieces, written.unwrap_or_default());
         }
-        drop(pieces.drain(..first));
     }
 
     fn sink(&self) -> Option<Arc<dyn Sink>> {
@@ -111,19 +112,17 @@ impl Shortcut {
     }
 }
 
-/// Takes bytes off the front; how many pieces are gone.
-fn skip(pieces: &mut [Bytes], mut bytes: usize) -> usize {
-    let mut gone = 0;
-    for piece in pieces {
+/// Takes bytes off the front, with the pieces that they empty.
+fn skip(pieces: &mut VecDeque<Bytes>, mut bytes: usize) {
+    while let Some(piece) = pieces.front_mut() {
         let taken = bytes.min(piece.len());
         piece.advance(taken);
         bytes -= taken;
         if !piece.is_empty() {
             break;
         }
-        gone += 1;
+        pieces.pop_front();
     }
-    gone
 }
 
 /// Closes it.

@@ -58,7 +58,7 @@ fn numbered(from: u32, to: u32) -> Vec<u8> {
 async fn bytes_keep_their_order_whichever_way_they_go() {
     let (mut reader, mut user) = tokio::io::duplex(STREAM_BUFFER_BYTES);
     let (shortcut, sink) = (Shortcut::default(), Arc::new(Slow::default()));
-    let mut early = vec![Bytes::from(numbered(0, 10))];
+    let mut early = VecDeque::from([Bytes::from(numbered(0, 10))]);
     shortcut.write(&mut early);
     assert_eq!(early.len(), 1, "nobody opened it");
     shortcut.fall_behind(early[0].len());
@@ -69,7 +69,7 @@ async fn bytes_keep_their_order_whichever_way_they_go() {
     while sink.taken() < 20 {
         tokio::task::yield_now().await;
     }
-    let mut later = vec![Bytes::from(numbered(10, 20))];
+    let mut later = VecDeque::from([Bytes::from(numbered(10, 20))]);
     sink.give_room(1);
     shortcut.write(&mut later);
     assert_eq!(later.len(), 1, "what came before it is not written");
@@ -77,7 +77,7 @@ async fn bytes_keep_their_order_whichever_way_they_go() {
     assert!(!shortcut.is_worth_waiting(40));
     sink.give_room(20 + 60);
     shortcut.caught_up().await;
-    later.push(Bytes::from(numbered(20, 30)));
+    later.push_back(Bytes::from(numbered(20, 30)));
     shortcut.write(&mut later);
     assert_eq!(later.iter().map(Bytes::len).collect::<Vec<_>>(), [19], "as much as it takes");
     shortcut.fall_behind(later[0].len());

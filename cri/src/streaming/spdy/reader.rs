@@ -1,5 +1,6 @@
 //! The reading side of a connection: frames from the client, to the streams they belong to.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -22,12 +23,21 @@ use crate::streaming::stream::Stream;
 const READ_BYTES: usize = 64 << 10;
 /// The same from a client that sends more than that at a time.
 const BULK_READ_BYTES: usize = 256 << 10;
+/// Pieces that are given on together. Those of known clients have 32 KiB; a read of the smallest would make 29,000.
+const MAX_RUN_PIECES: usize = 256;
 
 /// Data of one stream that arrived together.
 #[derive(Default)]
 struct Run {
     stream: StreamId,
-    pieces: Vec<Bytes>,
+    pieces: VecDeque<Bytes>,
+}
+
+impl Run {
+    /// A piece of this stream may be added.
+    fn takes(&self, stream: StreamId) -> bool {
+        self.pieces.is_empty() || (self.stream == stream && self.pieces.len() < MAX_RUN_PIECES)
+    }
 }
 
 /// The reading side.
@@ -72,9 +82,14 @@ impl Reader {
     ) -> Result<(), ProtocolError> {
         while let Some(frame) = decoder.decode(input)? {
             match frame {
-                Frame::Data { stream, piece, fin: false } if run.pieces.is_empty() || run.stream == stream => {
+                // Nothing, for which a full stream has always room: it must neither be kept nor keep a session alive.
+                Frame::Data { stream, piece, fin: false } if piece.is_empty() => self.look_for(stream)?,
+                Frame::Data { stream, piece, fin: false } => {
+                    if !run.takes(stream) {
+                        self.end_run(run).await?;
+                    }
                     run.stream = stream;
-                    run.pieces.push(piece);
+                    run.pieces.push_back(piece);
                 }
                 frame => {
                     self.end_run(run).await?;
@@ -95,8 +110,8 @@ impl Reader {
     async fn take(&mut self, frame: Frame) -> Result<(), ProtocolError> {
         match frame {
             Frame::SynStream { stream, fin, headers } => self.open(stream, fin, headers).await,
-            Frame::Data { stream, piece, fin } => self.data(stream, &mut vec![piece], fin).await,
-            Frame::Headers { stream, fin: true } => self.data(stream, &mut Vec::new(), true).await,
+            Frame::Data { stream, piece, fin } => self.data(stream, &mut VecDeque::from([piece]), fin).await,
+            Frame::Headers { stream, fin: true } => self.data(stream, &mut VecDeque::new(), true).await,
             Frame::Reset(stream) => {
                 self.shared.reset(stream);
                 Ok(())
@@ -163,23 +178,27 @@ impl Reader {
             let _tells = placed.drop_guard();
             pump.await;
         });
-        if fin { self.data(stream, &mut Vec::new(), true).await } else { Ok(()) }
+        if fin { self.data(stream, &mut VecDeque::new(), true).await } else { Ok(()) }
     }
 
     fn refuse(&self, stream: StreamId, why: Reset) -> Result<(), ProtocolError> {
         self.shared.control.push(Answer::Reset(stream, why))
     }
 
+    /// Data may cross the end of its stream; a stream that never was is an error.
+    fn look_for(&self, stream: StreamId) -> Result<(), ProtocolError> {
+        let never_was = stream > self.shared.last.load(Ordering::Relaxed);
+        if never_was { self.refuse(stream, Reset::InvalidStream) } else { Ok(()) }
+    }
+
     /// Leaves no pieces.
-    async fn data(&mut self, stream: StreamId, pieces: &mut Vec<Bytes>, fin: bool) -> Result<(), ProtocolError> {
+    async fn data(&mut self, stream: StreamId, pieces: &mut VecDeque<Bytes>, fin: bool) -> Result<(), ProtocolError> {
         self.shared.touch();
         let bytes = pieces.iter().map(Bytes::len).sum();
         let Some(user) = self.shared.take_user(stream) else {
-            // Data may cross the end of its stream; a stream that never was is an error.
             pieces.clear();
             self.shared.consumed(stream, bytes);
-            let never_was = stream > self.shared.last.load(Ordering::Relaxed);
-            return if never_was { self.refuse(stream, Reset::InvalidStream) } else { Ok(()) };
+            return self.look_for(stream);
         };
         if let Some(mut user) = user {
             // A full stream stops the reading of the connection: the client's own network buffers fill up then.
@@ -200,3 +219,6 @@ impl Reader {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

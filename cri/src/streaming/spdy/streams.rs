@@ -1,6 +1,6 @@
 //! The open streams of a connection, and what both of its sides share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -27,15 +27,16 @@ impl User {
     ///
     /// # Errors
     /// It wants no more.
-    pub(super) async fn give(&mut self, pieces: &mut Vec<Bytes>) -> std::io::Result<()> {
+    pub(super) async fn give(&mut self, pieces: &mut VecDeque<Bytes>) -> std::io::Result<()> {
         loop {
             self.shortcut.write(pieces);
-            let Some(length) = pieces.first().map(Bytes::len) else { return Ok(()) };
-            if self.shortcut.is_worth_waiting(length) {
+            let Some(piece) = pieces.front() else { return Ok(()) };
+            if self.shortcut.is_worth_waiting(piece.len()) {
                 self.shortcut.caught_up().await;
             } else {
-                self.shortcut.fall_behind(length);
-                self.io.write_all(&pieces.remove(0)).await?;
+                self.shortcut.fall_behind(piece.len());
+                self.io.write_all(piece).await?;
+                pieces.pop_front();
             }
         }
     }

@@ -4,13 +4,15 @@ use std::os::fd::OwnedFd;
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::FileType;
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionread};
 use rustix::pipe::{SpliceFlags, splice};
 
 /// Read from a client at once, as much as a pipe holds; more waits in the client's pipe.
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Moved from a client's pipe at once: all that it and ours can hold.
 const MOVED_BYTES: usize = 1 << 20;
+/// Less than this is read and written: moved, each key stroke would take one of the pipe's 16 places.
+const TYPED_BYTES: u64 = 4096;
 
 /// Write end of the container's stdin, or its terminal.
 #[derive(Debug, Default)]
@@ -59,21 +61,28 @@ impl Input {
     /// Takes from a client that has something or has ended, when it wants more; false when the client sends nothing more.
     pub(super) fn take_from(&mut self, client: &OwnedFd) -> bool {
         match &self.fd {
-            Some(fd) if self.is_pipe => match splice(client, None, fd, None, MOVED_BYTES, SpliceFlags::NONBLOCK) {
-                Ok(0) => false,
-                Ok(_) | Err(Errno::INTR) => true,
-                // It was not the client's pipe that had nothing.
-                Err(Errno::AGAIN) => {
-                    self.is_full = true;
-                    true
+            Some(fd) if self.is_pipe && !has_little(client) => {
+                match splice(client, None, fd, None, MOVED_BYTES, SpliceFlags::NONBLOCK) {
+                    Ok(0) => false,
+                    Ok(_) | Err(Errno::INTR) => true,
+                    // It was not the client's pipe that had nothing.
+                    Err(Errno::AGAIN) => {
+                        self.is_full = true;
+                        true
+                    }
+                    // The container closed its end. What clients send is read and dropped with them.
+                    Err(Errno::PIPE) => {
+                        self.fd = None;
+                        true
+                    }
+                    // One of them is nothing that the kernel moves.
+                    Err(Errno::INVAL) => {
+                        self.is_pipe = false;
+                        self.read_from(client)
+                    }
+                    Err(_) => false,
                 }
-                // The container closed its end. What clients send is read and dropped with them.
-                Err(Errno::PIPE) => {
-                    self.fd = None;
-                    true
-                }
-                Err(_) => false,
-            },
+            }
             Some(_) | None => self.read_from(client),
         }
     }
@@ -81,6 +90,13 @@ impl Input {
     /// Takes what a client sent last before it left, if the container takes nothing now: as much as is read at once.
     pub(super) fn keep_last_of(&mut self, client: &OwnedFd) {
         if self.is_full && self.waiting.is_empty() {
+            self.read_from(client);
+        }
+    }
+
+    /// Takes what a client has sent before the input is to be closed: as much as is read at once.
+    pub(super) fn keep_rest_of(&mut self, client: &OwnedFd) {
+        if self.fd.is_some() && self.waiting.is_empty() {
             self.read_from(client);
         }
     }
@@ -139,3 +155,11 @@ impl Input {
         }
     }
 }
+
+/// A client's pipe holds something, but not much.
+fn has_little(client: &OwnedFd) -> bool {
+    ioctl_fionread(client).is_ok_and(|bytes| bytes < TYPED_BYTES)
+}
+
+#[cfg(test)]
+mod tests;

@@ -215,7 +215,7 @@ impl Task {
                 self.clients.push(Client::new(fds, Patience::Drop));
             }
             Ok(Some(Order::Attach(fds))) => drop(fds),
-            Ok(Some(Order::CloseStdin)) => self.input.close(),
+            Ok(Some(Order::CloseStdin)) => self.close_stdin(),
             Ok(Some(Order::Finish)) => {
                 let grace = if self.terminal { TERMINAL_GRACE } else { Duration::ZERO };
                 self.finish_at = Some(Instant::now() + grace);
@@ -224,6 +224,14 @@ impl Task {
             // The shim is gone. What the container still says is logged all the same.
             Ok(None) | Err(_) => self.control = None,
         }
+    }
+
+    /// What clients have sent before this comes before the end.
+    fn close_stdin(&mut self) {
+        for stdin in self.clients.iter().filter_map(|client| client.stdin.as_ref()) {
+            self.input.keep_rest_of(stdin);
+        }
+        self.input.close();
     }
 
     fn reopen(&mut self) {

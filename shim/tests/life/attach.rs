@@ -4,6 +4,7 @@ use std::fs;
 
 use podwright_shim_api::FailureKind;
 use podwright_shim_api::client::{ClientError, StreamFds};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::world::{LONG, World, pipe, read_all, read_until, shell, wait_for};
 
@@ -12,6 +13,12 @@ const MANY: usize = 10_000;
 
 fn open_files(pid: i32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+/// Nobody has the other end of a pipe.
+fn is_unread(write_end: &fs::File) -> bool {
+    let mut set = [PollFd::new(write_end, PollFlags::empty())];
+    poll(&mut set, Some(&Timespec::default())).unwrap() > 0
 }
 
 /// With both outputs: the ends of stdin, stdout and stderr.
@@ -109,6 +116,54 @@ async fn root_all_that_a_client_sends_arrives_in_order() {
     let expected = String::from_utf8(expected.stdout).unwrap();
     let words = |text: &str| text.split_whitespace().take(1).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(words(&told), words(&expected));
+}
+
+/// Counts its input once it is told to.
+const COUNTS_LATER: &str = "while [ ! -e /tmp/go ]; do sleep 0.1; done; wc -c";
+
+/// Sends more than the container's pipe holds; the rest is in the client's.
+async fn send_much(to_stdin: std::os::fd::OwnedFd) -> fs::File {
+    tokio::task::spawn_blocking(move || {
+        let mut to_stdin = fs::File::from(to_stdin);
+        std::io::Write::write_all(&mut to_stdin, &[b'x'; 100_000]).unwrap();
+        to_stdin
+    })
+    .await
+    .unwrap()
+}
+
+async fn count(world: &mut World, from_stdout: std::os::fd::OwnedFd) -> String {
+    world.exec("c", "go", &crate::world::process("touch /tmp/go"), Default::default()).await.unwrap();
+    assert_eq!(world.end_of("c").await.code, 0);
+    String::from_utf8(read_all(from_stdout).await).unwrap()
+}
+
+#[tokio::test]
+async fn root_what_a_client_sent_before_it_left_arrives() {
+    let mut world = World::with_pod().await;
+    let mut request = world.request("c");
+    (request.stdin, request.stdin_once) = (true, true);
+    world.start(request, &shell(COUNTS_LATER)).await.unwrap();
+    let (_, from_stdout) = attach(&world, false).await;
+    let [to_stdin, from_client, from_stderr] = attach_all(&world).await;
+    let to_stdin = send_much(to_stdin).await;
+    drop((from_client, from_stderr));
+    wait_for("the client is forgotten", || is_unread(&to_stdin)).await;
+    assert_eq!(count(&mut world, from_stdout).await, "100000\n");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn root_what_a_client_sent_before_stdin_is_closed_arrives() {
+    let mut world = World::with_pod().await;
+    let mut request = world.request("c");
+    request.stdin = true;
+    world.start(request, &shell(COUNTS_LATER)).await.unwrap();
+    let (to_stdin, from_stdout) = attach(&world, true).await;
+    let _to_stdin = send_much(to_stdin.unwrap()).await;
+    world.client.close_stdin("c").await.unwrap();
+    assert_eq!(count(&mut world, from_stdout).await, "100000\n");
+    world.finish().await;
 }
 
 #[tokio::test]

@@ -30,7 +30,8 @@ pub(super) struct Piece {
     fin: bool,
 }
 
-/// Where data of one stream goes out.
+/// Where data of one stream goes out. A session may keep it, and with it the connection's queue: the writer ends by `ended` or `finish`,
+/// not when nobody can send any more.
 #[derive(Clone)]
 pub(in crate::streaming) struct Outlet {
     pub(super) shared: Arc<Shared>,

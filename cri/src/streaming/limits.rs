@@ -37,7 +37,8 @@ pub(super) const MAX_QUEUED_PIECES: usize = 16;
 pub(super) const MAX_QUEUED_ANSWERS: usize = 4096;
 /// Bytes that a peer may send in a stream before it hears that more may come: what SPDY has when nothing else is said.
 pub(super) const WINDOW_BYTES: u32 = 64 << 10;
-/// The same in a stream in which much is sent. No memory stands behind it: what has no place is not read.
+/// The same in a stream in which much is sent, while that is taken at once. No memory stands behind it: what has no place is not read,
+/// and what comes after it on the connection waits with it.
 pub(super) const BULK_WINDOW_BYTES: u32 = 1 << 20;
 /// While a stream is full nothing is read from its connection; then the client is asked this often whether it is still there.
 pub(super) const PAUSED_PING: Duration = Duration::from_secs(15);

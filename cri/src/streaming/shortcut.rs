@@ -83,6 +83,11 @@ impl Shortcut {
         }
     }
 
+    /// What comes now goes the short way.
+    pub(super) fn is_open(&self) -> bool {
+        self.0.behind_bytes.load(Ordering::Acquire) == 0 && self.sink().is_some()
+    }
+
     fn sink(&self) -> Option<Arc<dyn Sink>> {
         let sink = self.0.sink.get().filter(|_| !self.0.closed.load(Ordering::Acquire))?;
         sink.upgrade()

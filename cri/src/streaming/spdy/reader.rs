@@ -13,7 +13,7 @@ use super::connection::{Accept, Opened};
 use super::control::Answer;
 use super::frame::{Decoder, Frame, ProtocolError, Reset, StreamId};
 use super::headers::Headers;
-use super::streams::{Shared, User};
+use super::streams::{Pace, Shared, User};
 use super::writer::{Outlet, Piece, pump};
 use crate::streaming::limits::STREAM_BUFFER_BYTES;
 use crate::streaming::shortcut::Shortcut;
@@ -197,17 +197,19 @@ impl Reader {
         let bytes = pieces.iter().map(Bytes::len).sum();
         let Some(user) = self.shared.take_user(stream) else {
             pieces.clear();
-            self.shared.consumed(stream, bytes);
+            self.shared.consumed(stream, bytes, Pace::Behind);
             return self.look_for(stream);
         };
+        let mut pace = Pace::Behind;
         if let Some(mut user) = user {
             // A full stream stops the reading of the connection: the client's own network buffers fill up then.
             self.shared.paused.store(true, Ordering::Relaxed);
             let written = user.give(pieces).await;
             self.shared.paused.store(false, Ordering::Relaxed);
+            pace = *written.as_ref().unwrap_or(&pace);
             match (written, fin) {
-                (Ok(()), false) => self.shared.return_user(stream, user),
-                (Ok(()), true) => drop(user.io.shutdown().await),
+                (Ok(_), false) => self.shared.return_user(stream, user),
+                (Ok(_), true) => drop(user.io.shutdown().await),
                 (Err(_), _) => {}
             }
         }
@@ -215,7 +217,7 @@ impl Reader {
             self.shared.peer_done(stream);
         }
         pieces.clear();
-        self.shared.consumed(stream, bytes);
+        self.shared.consumed(stream, bytes, pace);
         Ok(())
     }
 }

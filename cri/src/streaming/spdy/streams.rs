@@ -27,11 +27,16 @@ impl User {
     ///
     /// # Errors
     /// It wants no more.
-    pub(super) async fn give(&mut self, pieces: &mut VecDeque<Bytes>) -> std::io::Result<()> {
+    pub(super) async fn give(&mut self, pieces: &mut VecDeque<Bytes>) -> std::io::Result<Pace> {
+        let mut waited = false;
         loop {
             self.shortcut.write(pieces);
-            let Some(piece) = pieces.front() else { return Ok(()) };
+            let Some(piece) = pieces.front() else {
+                let pace = if self.shortcut.is_open() { Pace::Fast } else { Pace::Behind };
+                return Ok(if waited { Pace::Waited } else { pace });
+            };
             if self.shortcut.is_worth_waiting(piece.len()) {
+                waited = true;
                 self.shortcut.caught_up().await;
             } else {
                 self.shortcut.fall_behind(piece.len());
@@ -40,6 +45,17 @@ impl User {
             }
         }
     }
+}
+
+/// How a stream's user takes what comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// At once.
+    Fast,
+    /// Later.
+    Behind,
+    /// So late that the connection had to wait.
+    Waited,
 }
 
 /// One open stream.
@@ -56,7 +72,8 @@ pub(super) struct Entry {
 /// What the peer may send, of a stream or of all.
 struct Credit {
     window_bytes: u32,
-    uncredited_bytes: u32,
+    /// Less than none while a window that was made smaller is larger than it should be.
+    uncredited_bytes: i64,
 }
 
 impl Default for Credit {
@@ -66,16 +83,26 @@ impl Default for Credit {
 }
 
 impl Credit {
-    /// Notes bytes that have a place; what the peer is to be told, when that is worth a frame. Who sends much gets a larger window with
-    /// the first word: a frame for each half of the small one would be as many as the client's own.
-    fn consumed(&mut self, bytes: u32) -> Option<u32> {
-        self.uncredited_bytes = self.uncredited_bytes.saturating_add(bytes);
-        if self.uncredited_bytes < self.window_bytes / 2 {
+    /// Notes bytes that have a place; what the peer is to be told, when that is worth a frame. Who sends much that is taken at once gets a
+    /// larger window with the first word: a frame for each half of the small one would be as many as the client's own. Where the
+    /// connection had to wait it is small again: what is in it is in front of all other frames.
+    fn consumed(&mut self, bytes: u32, pace: Pace) -> Option<u32> {
+        self.uncredited_bytes = self.uncredited_bytes.saturating_add(bytes.into());
+        if pace == Pace::Waited {
+            self.resize(WINDOW_BYTES);
+        }
+        if self.uncredited_bytes < i64::from(self.window_bytes / 2) {
             return None;
         }
-        let more = BULK_WINDOW_BYTES - self.window_bytes;
-        self.window_bytes = BULK_WINDOW_BYTES;
-        Some(std::mem::take(&mut self.uncredited_bytes).saturating_add(more))
+        if pace == Pace::Fast {
+            self.resize(BULK_WINDOW_BYTES);
+        }
+        u32::try_from(std::mem::take(&mut self.uncredited_bytes)).ok()
+    }
+
+    fn resize(&mut self, bytes: u32) {
+        self.uncredited_bytes += i64::from(bytes) - i64::from(self.window_bytes);
+        self.window_bytes = bytes;
     }
 }
 
@@ -223,14 +250,15 @@ impl Shared {
     }
 
     /// Notes that bytes of a stream have a place, and tells the peer when it is worth a frame.
-    pub(super) fn consumed(&self, stream: StreamId, bytes: usize) {
+    pub(super) fn consumed(&self, stream: StreamId, bytes: usize, pace: Pace) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        if let Some(credit) = lock(&self.credit).consumed(bytes) {
+        // The connection's window is that of its fast streams.
+        if let Some(credit) = lock(&self.credit).consumed(bytes, Pace::Fast) {
             self.control.credit(0, credit);
         }
         let mut streams = lock(&self.streams);
         let Some(entry) = streams.get_mut(&stream).filter(|entry| !entry.peer_done) else { return };
-        if let Some(credit) = entry.credit.consumed(bytes) {
+        if let Some(credit) = entry.credit.consumed(bytes, pace) {
             self.control.credit(stream, credit);
         }
     }
@@ -261,12 +289,35 @@ mod tests {
     #[test]
     fn a_peer_that_sends_much_gets_a_larger_window_and_fewer_words() {
         let mut credit = Credit::default();
-        assert_eq!(credit.consumed(WINDOW_BYTES / 2 - 1), None);
-        let first = credit.consumed(1).unwrap();
+        assert_eq!(credit.consumed(WINDOW_BYTES / 2 - 1, Pace::Fast), None);
+        let first = credit.consumed(1, Pace::Fast).unwrap();
         // It has sent half of what it could, and can now have the larger window under way.
         assert_eq!(WINDOW_BYTES - WINDOW_BYTES / 2 + first, BULK_WINDOW_BYTES);
-        let told = (0..1000).filter_map(|_| credit.consumed(32 << 10)).collect::<Vec<_>>();
+        let told = (0..1000).filter_map(|_| credit.consumed(32 << 10, Pace::Fast)).collect::<Vec<_>>();
         assert_eq!(told.len(), 1000 * (32 << 10) / (BULK_WINDOW_BYTES as usize / 2));
         assert!(told.iter().all(|bytes| *bytes == BULK_WINDOW_BYTES / 2));
+    }
+    #[test]
+    fn a_stream_that_held_up_the_connection_gets_the_small_window_again() {
+        let (mut credit, mut peer) = (Credit::default(), i64::from(WINDOW_BYTES));
+        let mut send = |bytes: u32, pace: Pace| {
+            peer += i64::from(credit.consumed(bytes, pace).unwrap_or(0)) - i64::from(bytes);
+            peer
+        };
+        assert_eq!(send(WINDOW_BYTES, Pace::Behind), i64::from(WINDOW_BYTES), "not larger");
+        assert_eq!(send(WINDOW_BYTES, Pace::Fast), i64::from(BULK_WINDOW_BYTES));
+        // It has what it was told; only then less.
+        let mut left = send(4096, Pace::Waited);
+        while left > i64::from(WINDOW_BYTES) {
+            left = send(4096, Pace::Behind);
+        }
+        for _ in 0..100 {
+            let left = send(4096, Pace::Behind);
+            assert!(left > 0 && left <= i64::from(WINDOW_BYTES), "{left}");
+        }
+        for _ in 0..WINDOW_BYTES / 8192 {
+            left = send(4096, Pace::Fast);
+        }
+        assert!(left > i64::from(BULK_WINDOW_BYTES / 2), "it is fast again: {left}");
     }
 }

@@ -132,8 +132,12 @@ fn check_form(signature: &Signature, now: u64) -> Result<Life, String> {
         Some(_) => {}
     }
     // Else every key of the policy would have to be tried on each of very many.
-    if signature.issuer_key_id().is_empty() && signature.issuer_fingerprint().is_empty() {
+    let (ids, fingerprints) = (signature.issuer_key_id().len(), signature.issuer_fingerprint().len());
+    if ids + fingerprints == 0 {
         return Err("it does not say which key made it".to_owned());
+    }
+    if ids > 1 || fingerprints > 1 {
+        return Err("it names several keys as the one that made it".to_owned());
     }
     certificate::check_own(signature)?;
     let created = signature.created().map(|created| u64::from(created.as_secs()));

@@ -156,9 +156,9 @@ fn what_a_key_says_about_itself_over_a_broken_digest_is_not_believed() {
     assert!(refused(&ring(&[gpg.public_key("sub@example").unwrap()]), &message).contains("is not bound to"));
 }
 
-/// It would have to be tried with every key.
+/// It would have to be tried with every key, and so would one that names them all.
 #[test]
-fn a_signature_that_names_no_key_is_refused() {
+fn a_signature_that_names_no_key_or_several_is_refused() {
     let gpg = Gpg::new().unwrap();
     gpg.generate("one@example", "ed25519", "never").unwrap();
     let ring = ring(&[gpg.public_key("one@example").unwrap()]);
@@ -167,6 +167,11 @@ fn a_signature_that_names_no_key_is_refused() {
     let key = &ring.keys[0].primary_key;
     let fingerprint = [&[33, 4], key.fingerprint().as_bytes()].concat();
     let id = [&[16], key.legacy_key_id().as_ref()].concat();
+    let mut several = message.clone();
+    let position = several.windows(fingerprint.len()).rposition(|bytes| bytes == fingerprint).unwrap() - 1;
+    let ids = [&[9][..], &id, &[9], &id, &[2, 100, 0]].concat();
+    several[position..position + ids.len()].copy_from_slice(&ids);
+    assert!(refused(&ring, &several).contains("several keys"), "{}", refused(&ring, &several));
     for named in [fingerprint, id] {
         let position = message.windows(named.len()).rposition(|bytes| bytes == named).unwrap();
         // A kind for experiments.

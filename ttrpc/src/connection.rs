@@ -21,6 +21,10 @@ use crate::status::{INVALID_ARGUMENT, Request, Response, Status, UNIMPLEMENTED};
 const READ_BYTES: usize = 16 << 10;
 /// Calls of the other side that are served at a time.
 const MAX_SERVED: usize = 16;
+/// Calls of the other side that are served or wait for that, with [`CALL_BYTES`] for each.
+const MAX_WAITING_BYTES: u32 = 16 << 20;
+/// What a call costs beside its message, so that small ones have a bound, too.
+const CALL_BYTES: u32 = 8 << 10;
 /// For writing the answer to a call.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
@@ -196,6 +200,7 @@ impl Connection {
     }
 
     async fn read(self: &Arc<Self>, reader: &mut OwnedReadHalf, server: &Option<Arc<dyn Serve>>) -> String {
+        let waiting = Arc::new(Semaphore::new(usize::try_from(MAX_WAITING_BYTES).unwrap_or(usize::MAX)));
         let places = Arc::new(Semaphore::new(MAX_SERVED));
         let mut frames = Reader::new(self.wire);
         let mut buffer = vec![0; READ_BYTES];
@@ -213,11 +218,18 @@ impl Connection {
                 match (message.side, message.kind, server) {
                     (Side::Calls, Kind::Response, _) => self.answered(message),
                     (Side::Serves, Kind::Request, Some(server)) => {
-                        let Ok(place) = places.clone().acquire_owned().await else { return "it was dropped".into() };
-                        let (connection, server) = (self.clone(), server.clone());
+                        let bytes = u32::try_from(message.body.len()).unwrap_or(u32::MAX).saturating_add(CALL_BYTES);
+                        let Ok(queued) = waiting.clone().try_acquire_many_owned(bytes) else {
+                            return "it asks for more at once than can wait here".into();
+                        };
+                        let (connection, server, places) = (self.clone(), server.clone(), places.clone());
+                        // Waiting for a place must not keep what comes behind it from being read: answers to us are there.
                         tokio::spawn(async move {
-                            connection.answer(message, &*server).await;
-                            drop(place);
+                            let place = places.acquire_owned().await;
+                            if place.is_ok() && !connection.has_ended() {
+                                connection.answer(message, &*server).await;
+                            }
+                            drop(queued);
                         });
                     }
                     _ => return "it sent a request where it serves, or an answer where it asks".into(),
@@ -352,6 +364,31 @@ mod tests {
         assert_eq!(one.closed().await, "it hung up");
         assert_eq!(other.closed().await, "enough");
         assert!(matches!(echo(&one, "Echo", "", LIMIT).await, Err(CallError::Closed(_))));
+    }
+
+    #[tokio::test]
+    async fn calls_that_wait_do_not_hold_answers_up() {
+        let (one, other) = pair();
+        let mut hung = tokio::task::JoinSet::new();
+        for _ in 0..MAX_SERVED * 2 {
+            let other = other.clone();
+            hung.spawn(async move { echo(&other, "Hang", "", LIMIT).await });
+        }
+        while lock(&other.waiting).len() < MAX_SERVED * 2 {
+            tokio::task::yield_now().await;
+        }
+        // Behind those on the same socket comes the answer to this.
+        assert_eq!(echo(&one, "Echo", "not late", LIMIT).await, Ok("not late".into()));
+        // There is an end to how many wait.
+        let many = (MAX_WAITING_BYTES / CALL_BYTES) as usize;
+        for _ in 0..many {
+            let other = other.clone();
+            hung.spawn(async move { echo(&other, "Hang", "", LIMIT).await });
+        }
+        assert!(one.closed().await.contains("more at once"));
+        for ended in hung.join_all().await {
+            assert!(matches!(ended, Err(CallError::Closed(_))), "{ended:?}");
+        }
     }
 
     #[tokio::test]

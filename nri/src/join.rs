@@ -50,8 +50,8 @@ impl Nri {
         if self.config.socket.as_os_str().is_empty() {
             return Ok(());
         }
-        let listener = listen::bind(&self.config.socket).await.map_err(NriError::Listen)?;
-        let listening = tokio::spawn(self.clone().listen(listener));
+        let (listener, made) = listen::bind(&self.config.socket).await.map_err(NriError::Listen)?;
+        let listening = tokio::spawn(self.clone().listen(listener, made));
         *self.listening.lock().unwrap_or_else(PoisonError::into_inner) = Some(listening);
         Ok(())
     }
@@ -73,7 +73,7 @@ impl Nri {
         let _ = timeout(launch::END_WITHIN * 2, self.places.acquire_many(all)).await;
     }
 
-    async fn listen(self: Arc<Self>, listener: UnixListener) {
+    async fn listen(self: Arc<Self>, listener: UnixListener, made: listen::Made) {
         let mut ending = self.ending.subscribe();
         loop {
             let accepted = tokio::select! {
@@ -89,7 +89,7 @@ impl Nri {
                 }
             }
         }
-        listen::remove(&self.config.socket);
+        made.remove();
     }
 
     /// Takes a socket to its plugin's end. Returns when it has joined, or failed to.

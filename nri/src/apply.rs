@@ -64,6 +64,10 @@ fn change_mounts(mounts: &mut Vec<oci::Mount>, asked: &[api::Mount]) {
             .set_options(Some(change.options.clone()));
         mounts.push(mount);
     }
+    if !asked.is_empty() {
+        // Parents first, or one at /etc would hide the pod's /etc/hosts. The sort is stable.
+        mounts.sort_by_key(|mount| mount.destination().components().count());
+    }
 }
 
 fn change_process(process: &mut Process, adjust: &ContainerAdjustment) -> Result<(), Unsupported> {
@@ -162,6 +166,7 @@ fn change_linux(linux: &mut Linux, asked: &LinuxContainerAdjustment) -> Result<(
 /// What the runtime library does not do is an error and not ignored.
 fn refuse(asked: &LinuxContainerAdjustment) -> Result<(), Unsupported> {
     let resources = asked.resources.as_ref();
+    let memory = resources.and_then(|resources| resources.memory).unwrap_or_default();
     let filled = |class: &Option<api::OptionalString>| class.as_ref().is_some_and(|class| !class.value.is_empty());
     let no = [
         (asked.io_priority.is_some(), "an I/O priority"),
@@ -171,6 +176,10 @@ fn refuse(asked: &LinuxContainerAdjustment) -> Result<(), Unsupported> {
         (!asked.net_devices.is_empty(), "network devices"),
         (resources.is_some_and(|resources| filled(&resources.blockio_class)), "a class of block I/O"),
         (resources.is_some_and(|resources| filled(&resources.rdt_class)), "an RDT class"),
+        (resources.is_some_and(|resources| !resources.devices.is_empty()), "a device rule without its device"),
+        (memory.kernel.is_some(), "a limit of kernel memory"),
+        (memory.kernel_tcp.is_some(), "a limit of TCP memory"),
+        (memory.use_hierarchy.is_some_and(|wanted| !wanted.value), "memory without its hierarchy"),
     ];
     match no.iter().find(|(asked, _)| *asked) {
         Some((_, what)) => Err(Unsupported(format!("{what}, which is not supported here; leave it out"))),
@@ -207,6 +216,10 @@ fn change_devices(
             .set_uid(change.uid.map(|uid| uid.value))
             .set_gid(change.gid.map(|gid| gid.value));
         devices.push(device);
+        if kind == oci::LinuxDeviceType::P {
+            // Cgroups know nothing of it.
+            continue;
+        }
         let mut rule = oci::LinuxDeviceCgroup::default();
         rule.set_allow(true)
             .set_typ(Some(kind))
@@ -323,3 +336,6 @@ fn call(asked: &api::LinuxSyscall) -> Result<oci::LinuxSyscall, Unsupported> {
         .set_args((!arguments.is_empty()).then_some(arguments));
     Ok(call)
 }
+
+#[cfg(test)]
+mod tests;

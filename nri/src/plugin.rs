@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use podwright_ttrpc::{CallError, Connection};
 
-use crate::api::{ConfigureResponse, Container, Empty, Event, PodSandbox, StateChangeEvent};
+use crate::api::{ConfigureResponse, Container, Empty, Event, FailurePolicy, PodSandbox, StateChangeEvent};
 
 /// Every event: none asked for means all.
 const ALL: i32 = (1 << 14) - 1;
@@ -20,7 +20,8 @@ pub(crate) struct Plugin {
     pub(crate) name: String,
     pub(crate) connection: Arc<Connection>,
     events: i32,
-    keep_connected: bool,
+    /// What it says of its own failures.
+    policy: Option<FailurePolicy>,
 }
 
 /// Index and name, checked: they order plugins and stand in logs.
@@ -48,8 +49,7 @@ impl Plugin {
             return Err(format!("it asks for events ({:#x}) that are not known", configured.events));
         }
         let events = if configured.events == 0 { ALL } else { configured.events };
-        let keep_connected = configured.failure_policy.is_some_and(|policy| policy.keep_connected);
-        Ok(Self { name, connection, events, keep_connected })
+        Ok(Self { name, connection, events, policy: configured.failure_policy })
     }
 
     pub(crate) fn wants(&self, event: Event) -> bool {
@@ -57,8 +57,25 @@ impl Plugin {
         bit.is_some_and(|bit| self.events & (1 << bit) != 0)
     }
 
-    /// Asks. A plugin that can not be relied on is let go of.
+    /// Asks. None: it does not have the call, or it failed and says itself that the request is to go on without it.
+    ///
+    /// # Errors
+    /// It refused; or it failed, and the request must not go on.
     pub(crate) async fn ask<Q: prost::Message, A: prost::Message + Default>(
+        &self,
+        method: &'static str,
+        request: &Q,
+        limit: Duration,
+    ) -> Result<Option<A>, CallError> {
+        match self.call(method, request, limit).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(CallError::Absent) => Ok(None),
+            Err(error) => self.excuse(method, error).map(|()| None),
+        }
+    }
+
+    /// A plugin that can not be relied on is let go of. One that is late may stay where it asked for that.
+    async fn call<Q: prost::Message, A: prost::Message + Default>(
         &self,
         method: &str,
         request: &Q,
@@ -67,30 +84,37 @@ impl Plugin {
         let answer = self.connection.call((PLUGIN_SERVICE, method), request, limit).await;
         if let Err(error) = &answer
             && error.is_fatal()
-            && !self.keep_connected
+            && !(matches!(error, CallError::Late(_)) && self.policy.is_some_and(|policy| policy.keep_connected))
         {
             self.connection.close(&format!("{method}: {error}"));
         }
         answer
     }
 
+    /// A failure is the request's, too, unless the plugin says otherwise. What it refuses stays refused.
+    fn excuse(&self, method: &str, error: CallError) -> Result<(), CallError> {
+        if !error.is_fatal() || self.policy.is_none_or(|policy| policy.fail_request) {
+            return Err(error);
+        }
+        tracing::warn!(plugin = self.name, method, %error, "an NRI plugin failed; by its own policy the request goes on");
+        Ok(())
+    }
+
     /// Tells. Plugins of before have one call for all that is only told.
     pub(crate) async fn tell<Q: prost::Message>(
         &self,
-        (method, event): (&str, Event),
+        (method, event): (&'static str, Event),
         request: &Q,
         (pod, container): (&PodSandbox, Option<&Container>),
         limit: Duration,
     ) -> Result<(), CallError> {
-        match self.ask::<Q, Empty>(method, request, limit).await {
+        match self.call::<Q, Empty>(method, request, limit).await {
+            Ok(_) => return Ok(()),
             Err(CallError::Absent) => {}
-            told => return told.map(drop),
+            Err(error) => return self.excuse(method, error),
         }
         let change = StateChangeEvent { event: event.into(), pod: Some(pod.clone()), container: container.cloned() };
-        match self.ask::<_, Empty>("StateChange", &change, limit).await {
-            Ok(_) | Err(CallError::Absent) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.ask::<_, Empty>("StateChange", &change, limit).await.map(drop)
     }
 }
 

@@ -191,10 +191,8 @@ impl Nri {
         };
         let _asking = self.asking.lock().await;
         for plugin in self.those_that_want(Event::UpdatePodSandbox) {
-            match plugin.ask::<_, crate::api::Empty>(request, &message, self.config.request_limit).await {
-                Ok(_) | Err(CallError::Absent) => {}
-                Err(error) => return Err(of(&plugin, request, &error)),
-            }
+            let asked = plugin.ask::<_, crate::api::Empty>(request, &message, self.config.request_limit).await;
+            asked.map_err(|error| of(&plugin, request, &error))?;
         }
         Ok(())
     }
@@ -235,12 +233,11 @@ impl Nri {
         for plugin in self.those_that_want(Event::StopContainer) {
             match plugin.ask::<_, StopContainerResponse>(request, &message, self.config.request_limit).await {
                 Ok(answer) => {
-                    for update in answer.update {
+                    for update in answer.into_iter().flat_map(|answer| answer.update) {
                         first =
                             first.and(all.update(&plugin.name, update).map_err(|e| NriError::Conflict(e.to_string())));
                     }
                 }
-                Err(CallError::Absent) => {}
                 Err(error) => first = first.and(Err(of(&plugin, request, &error))),
             }
         }
@@ -259,11 +256,14 @@ impl Nri {
         let asking = self.asking.lock().await;
         for plugin in self.those_that_want(Event::CreateContainer) {
             let message = ContainerRequest { pod: Some(pod.clone()), container: Some(container.clone()) };
-            let answer: CreateContainerResponse = match plugin.ask(request, &message, self.config.request_limit).await {
-                Ok(answer) => answer,
-                Err(CallError::Absent) => continue,
-                Err(error) => return Err(of(&plugin, request, &error)),
-            };
+            let asked = plugin.ask::<_, CreateContainerResponse>(request, &message, self.config.request_limit).await;
+            let Some(answer) = asked.map_err(|error| of(&plugin, request, &error))? else { continue };
+            // It is changed by an adjustment; there is nothing to update yet.
+            if answer.update.iter().any(|update| update.container_id == container.id) {
+                let reason =
+                    format!("it asked for an update of {} while that is made; adjust it instead", container.id);
+                return Err(NriError::Plugin { plugin: plugin.name.clone(), request, reason });
+            }
             all.take(&plugin.name, &mut container, answer.adjust, answer.update, answer.evict)
                 .map_err(|conflict| NriError::Conflict(conflict.to_string()))?;
         }
@@ -297,14 +297,14 @@ impl Nri {
                 .ask::<_, ValidateContainerAdjustmentResponse>(request, &message, self.config.request_limit)
                 .await
             {
-                Ok(answer) if answer.reject => {
+                Ok(Some(answer)) if answer.reject => {
                     return Err(NriError::Plugin {
                         plugin: plugin.name.clone(),
                         request,
                         reason: format!("it rejects what was asked for: {}", answer.reason),
                     });
                 }
-                Ok(_) | Err(CallError::Absent) => {}
+                Ok(_) => {}
                 Err(error) => return Err(of(&plugin, request, &error)),
             }
         }
@@ -323,33 +323,24 @@ impl Nri {
     ) -> Result<LinuxResources, NriError> {
         let request = "UpdateContainer";
         let (id, mut all) = (container.id.clone(), Collected::default());
-        let message =
+        let mut message =
             UpdateContainerRequest { pod: Some(pod), container: Some(container), linux_resources: Some(asked.clone()) };
         let asking = self.asking.lock().await;
         for plugin in self.those_that_want(Event::UpdateContainer) {
-            let answer: UpdateContainerResponse = match plugin.ask(request, &message, self.config.request_limit).await {
-                Ok(answer) => answer,
-                Err(CallError::Absent) => continue,
-                Err(error) => return Err(of(&plugin, request, &error)),
-            };
+            let told = plugin.ask::<_, UpdateContainerResponse>(request, &message, self.config.request_limit).await;
+            let Some(answer) = told.map_err(|error| of(&plugin, request, &error))? else { continue };
             for update in answer.update {
                 all.update(&plugin.name, update).map_err(|conflict| NriError::Conflict(conflict.to_string()))?;
             }
             all.evictions.extend(answer.evict);
+            // The next one sees what comes of it.
+            message.linux_resources = Some(over(&asked, &id, &all)?);
         }
         drop(asking);
-        let mut result = Collected::default();
-        let linux = |resources| Some(LinuxContainerUpdate { resources: Some(resources) });
-        // What was asked for first, and over it what plugins want.
-        let own = all.updates.iter().position(|update| update.container_id == id).map(|at| all.updates.swap_remove(at));
-        let asked = ContainerUpdate { container_id: id.clone(), linux: linux(asked), ignore_failure: false };
-        for update in [Some(asked), own].into_iter().flatten() {
-            result.owners = crate::api::OwningPlugins::default();
-            result.update("", update).map_err(|conflict| NriError::Conflict(conflict.to_string()))?;
-        }
+        let merged = over(&asked, &id, &all)?;
+        all.updates.retain(|update| update.container_id != id);
         self.carry_out(all).await;
-        let merged = result.updates.pop().and_then(|update| update.linux).and_then(|linux| linux.resources);
-        Ok(merged.unwrap_or_default())
+        Ok(merged)
     }
 
     async fn carry_out(&self, all: Collected) {
@@ -366,4 +357,18 @@ impl Nri {
 
 fn of(plugin: &Plugin, request: &'static str, error: &CallError) -> NriError {
     NriError::Plugin { plugin: plugin.name.clone(), request, reason: error.to_string() }
+}
+
+/// What was asked for, and over it what plugins want of that container.
+fn over(asked: &LinuxResources, id: &str, all: &Collected) -> Result<LinuxResources, NriError> {
+    let linux = Some(LinuxContainerUpdate { resources: Some(asked.clone()) });
+    let asked = ContainerUpdate { container_id: id.to_owned(), linux, ignore_failure: false };
+    let mut result = Collected::default();
+    for update in std::iter::once(&asked).chain(all.updates.iter().filter(|update| update.container_id == id)) {
+        // Nobody owns what the caller asked for.
+        result.owners = crate::api::OwningPlugins::default();
+        result.update("", update.clone()).map_err(|conflict| NriError::Conflict(conflict.to_string()))?;
+    }
+    let merged = result.updates.pop().and_then(|update| update.linux).and_then(|linux| linux.resources);
+    Ok(merged.unwrap_or_default())
 }

@@ -4,11 +4,14 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use podwright_ttrpc::{Serve, Status};
+use podwright_ttrpc::{INVALID_ARGUMENT, Serve, Status};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
-use crate::api::{ContainerEviction, RegisterPluginRequest};
+use crate::api::{
+    ContainerEviction, CreateContainerResponse, FailurePolicy, LinuxContainerUpdate, LinuxResources,
+    RegisterPluginRequest, UpdateContainerRequest, UpdateContainerResponse,
+};
 use crate::runtime::{Host, NriConfig};
 
 use super::*;
@@ -49,19 +52,59 @@ impl Host for FakeHost {
     async fn evict(&self, _evictions: Vec<ContainerEviction>) {}
 }
 
+/// What it does when a container is made.
+#[derive(Debug, Clone, Copy, Default)]
+enum Fails {
+    #[default]
+    Not,
+    Late,
+    Rubbish,
+    Refuses,
+}
+
 /// A plugin that wants an update of what it is told is there.
 #[derive(Default)]
 struct FakePlugin {
     /// Told when it is synchronised; it answers when `answers` allows it.
     synchronised: watch::Sender<bool>,
     answers: Option<Arc<Semaphore>>,
+    policy: Option<FailurePolicy>,
+    fails: Fails,
+    /// The container that it updates when one is made.
+    updates: &'static str,
+    /// What it answers to an update.
+    pool: Option<ContainerUpdate>,
+    /// What it was told of updates.
+    seen: Arc<Mutex<Vec<Option<LinuxResources>>>>,
+}
+
+impl FakePlugin {
+    async fn create(&self) -> Result<Vec<u8>, Status> {
+        match self.fails {
+            Fails::Not => {}
+            Fails::Late => std::future::pending().await,
+            Fails::Rubbish => return Ok(vec![0xff; 9]),
+            Fails::Refuses => return Err(Status { code: INVALID_ARGUMENT, message: "no".into() }),
+        }
+        let update = ContainerUpdate { container_id: self.updates.into(), ..ContainerUpdate::default() };
+        Ok(CreateContainerResponse { update: vec![update], ..CreateContainerResponse::default() }.encode_to_vec())
+    }
 }
 
 #[async_trait]
 impl Serve for FakePlugin {
-    async fn serve(&self, _service: &str, method: &str, _payload: Vec<u8>) -> Result<Vec<u8>, Status> {
+    async fn serve(&self, _service: &str, method: &str, payload: Vec<u8>) -> Result<Vec<u8>, Status> {
         match method {
-            "Configure" => Ok(ConfigureResponse::default().encode_to_vec()),
+            "Configure" => {
+                Ok(ConfigureResponse { failure_policy: self.policy, ..ConfigureResponse::default() }.encode_to_vec())
+            }
+            "CreateContainer" => self.create().await,
+            "UpdateContainer" => {
+                let told = UpdateContainerRequest::decode(payload.as_slice()).unwrap();
+                self.seen.lock().unwrap().push(told.linux_resources);
+                let update = self.pool.iter().cloned().collect();
+                Ok(UpdateContainerResponse { update, evict: Vec::new() }.encode_to_vec())
+            }
             "Synchronize" => {
                 self.synchronised.send_replace(true);
                 if let Some(answers) = &self.answers {
@@ -78,15 +121,20 @@ impl Serve for FakePlugin {
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn nri(host: FakeHost, socket: PathBuf) -> (Arc<Nri>, Arc<FakeHost>) {
+    nri_with(host, |config| config.socket = socket)
+}
+
+fn nri_with(host: FakeHost, edit: impl FnOnce(&mut NriConfig)) -> (Arc<Nri>, Arc<FakeHost>) {
     let host = Arc::new(host);
-    let config = NriConfig {
-        socket,
+    let mut config = NriConfig {
+        socket: PathBuf::new(),
         plugin_dir: PathBuf::new(),
         config_dir: PathBuf::new(),
         runtime_version: String::new(),
         registration_limit: LIMIT,
         request_limit: LIMIT,
     };
+    edit(&mut config);
     (Nri::new(config, host.clone()), host)
 }
 
@@ -177,4 +225,74 @@ async fn the_socket_is_gone_when_the_end_has_come() {
     assert!(socket.exists());
     nri.stop().await;
     assert!(!socket.exists());
+}
+
+async fn joined(nri: &Arc<Nri>, plugin: FakePlugin) -> Arc<Connection> {
+    let (plugin, joining) = dial(nri, plugin).await;
+    joining.await.unwrap();
+    plugin
+}
+
+async fn create(nri: &Nri) -> Result<(), String> {
+    let container = Container { id: "new".into(), ..Container::default() };
+    nri.create(PodSandbox::default(), container).await.map(drop).map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn a_failure_is_what_the_plugin_says_it_is() {
+    let policy = |fail_request, keep_connected| Some(FailurePolicy { fail_request, keep_connected });
+    // Policy, how it fails, whether the request fails, whether it stays.
+    for (policy, fails, request_fails, stays) in [
+        (None, Fails::Late, true, false),
+        (None, Fails::Rubbish, true, false),
+        (policy(true, true), Fails::Late, true, true),
+        (policy(true, true), Fails::Rubbish, true, false),
+        (policy(false, false), Fails::Late, false, false),
+        (policy(false, true), Fails::Late, false, true),
+        (policy(false, true), Fails::Rubbish, false, false),
+        (policy(false, false), Fails::Refuses, true, true),
+    ] {
+        let case = format!("{policy:?} {fails:?}");
+        // Only who is late has to be waited for.
+        let request_limit = if matches!(fails, Fails::Late) { Duration::from_millis(20) } else { LIMIT };
+        let (nri, _host) = nri_with(FakeHost::default(), |config| config.request_limit = request_limit);
+        let plugin = joined(&nri, FakePlugin { policy, fails, ..FakePlugin::default() }).await;
+        let made = create(&nri).await;
+        assert_eq!(made.is_err(), request_fails, "{case}: {made:?}");
+        if stays {
+            assert_eq!(nri.all().iter().filter(|plugin| !plugin.connection.has_ended()).count(), 1, "{case}");
+            plugin.close("done");
+        }
+        until(&case, || !nri.has_plugins()).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_being_made_is_not_updated() {
+    let (nri, host) = nri(FakeHost::default(), PathBuf::new());
+    let plugin = joined(&nri, FakePlugin { updates: "new", ..FakePlugin::default() }).await;
+    let error = create(&nri).await.unwrap_err();
+    assert!(error.contains("10-fake") && error.contains("update of new"), "{error}");
+    assert!(host.updates.lock().unwrap().iter().all(|update| update.container_id != "new"));
+    plugin.close("done");
+}
+
+#[tokio::test]
+async fn each_sees_what_those_before_it_made_of_an_update() {
+    let (nri, _host) = nri(FakeHost::default(), PathBuf::new());
+    let cpus = |cpus: &str| {
+        let cpu = Some(crate::api::LinuxCpu { cpus: cpus.into(), ..Default::default() });
+        LinuxResources { cpu, ..LinuxResources::default() }
+    };
+    let pool = LinuxContainerUpdate { resources: Some(cpus("7")) };
+    let pool = ContainerUpdate { container_id: "one".into(), linux: Some(pool), ignore_failure: false };
+    let first = joined(&nri, FakePlugin { pool: Some(pool), ..FakePlugin::default() }).await;
+    let seen = Arc::new(Mutex::default());
+    let second = joined(&nri, FakePlugin { seen: seen.clone(), ..FakePlugin::default() }).await;
+    let container = Container { id: "one".into(), ..Container::default() };
+    let merged = nri.update(PodSandbox::default(), container, cpus("0")).await.unwrap();
+    assert_eq!(merged, cpus("7"));
+    assert_eq!(*seen.lock().unwrap(), [Some(cpus("7"))]);
+    first.close("done");
+    second.close("done");
 }

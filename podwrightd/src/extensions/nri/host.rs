@@ -42,10 +42,17 @@ impl EngineHost {
 #[async_trait]
 impl Host for EngineHost {
     async fn state(&self) -> (Vec<PodSandbox>, Vec<Container>) {
-        let Some(engine) = self.0.get() else { return (Vec::new(), Vec::new()) };
-        let pods = engine.sandboxes(&SandboxFilter::default());
-        let containers = engine.containers(&ContainerFilter::default());
-        (pods.iter().map(describe::pod).collect(), containers.iter().map(describe::made).collect())
+        let Some(engine) = self.0.get().cloned() else { return (Vec::new(), Vec::new()) };
+        // Each container's specification is read; with thousands of them that is no work for a thread that serves others.
+        let described = tokio::task::spawn_blocking(move || {
+            let pods = engine.sandboxes(&SandboxFilter::default());
+            let containers = engine.containers(&ContainerFilter::default());
+            (pods.iter().map(describe::pod).collect(), containers.iter().map(describe::made).collect())
+        });
+        described.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "what is there could not be described to an NRI plugin");
+            (Vec::new(), Vec::new())
+        })
     }
 
     async fn update(&self, updates: Vec<ContainerUpdate>) -> Vec<ContainerUpdate> {

@@ -265,8 +265,10 @@ impl Second {
         let dir = host.dir().join("second");
         fs::create_dir_all(&dir)?;
         let config = dir.join("config.toml");
-        let text = "[network]\nmode = \"embedded\"\n[cgroup]\ndriver = \"cgroupfs\"\n[images]\nhosts_dir = ";
-        fs::write(&config, format!("{text}\"{}\"\n", image_hosts.display()))?;
+        let text = "[network]\nmode = \"embedded\"\n[cgroup]\ndriver = \"cgroupfs\"\n[nri]\nsocket = ";
+        let nri = dir.join("nri.sock");
+        let hosts = image_hosts.display();
+        fs::write(&config, format!("{text}\"{}\"\n[images]\nhosts_dir = \"{hosts}\"\n", nri.display()))?;
         let log = fs::File::create(dir.join("log"))?;
         let listen = format!("unix://{}", dir.join("podwright.sock").display());
         command.arg("--config").arg(&config).arg("--root").arg(root).arg("--state").arg(state);

@@ -164,8 +164,10 @@ impl Unit {
         unit.replace_programs()?;
         let hosts = unit.dir.join("certs.d").display().to_string();
         let config = format!(
-            "[network]\nmode = \"embedded\"\n\n[cgroup]\ndriver = \"{}\"\n\n[images]\nhosts_dir = \"{hosts}\"\n",
-            unit.host.cgroup_driver().name()
+            "[network]\nmode = \"embedded\"\n\n[cgroup]\ndriver = \"{}\"\n\n[nri]\nsocket = \"{}\"\n\n\
+             [images]\nhosts_dir = \"{hosts}\"\n",
+            unit.host.cgroup_driver().name(),
+            unit.dir.join("nri.sock").display()
         );
         fs::write(unit.dir.join("config.toml"), config)?;
         fs::write(unit.path(), unit.text())?;

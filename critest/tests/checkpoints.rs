@@ -25,6 +25,12 @@ fn criu() -> Option<PathBuf> {
     works.then_some(program)
 }
 
+/// A CRIU for tests of containers that go on from archives. There is none as long as the configuration refuses that.
+fn criu_for_restores() -> Option<PathBuf> {
+    println!("skipped: making containers from checkpoint archives is not ready, and the configuration refuses it");
+    None
+}
+
 fn builder(criu: &Path, restore: bool) -> WorldBuilder {
     let lines = format!("[checkpoint]\ncriu = {criu:?}\nrestore = {restore}\n");
     WorldBuilder::daemon(Daemon::builder().config(&lines))
@@ -143,9 +149,35 @@ fn root_a_criu_that_hangs_is_given_up_on() {
     });
 }
 
+/// While CRIU works, the whole pod's packets are kept away. A checkpoint that fails at its end must not leave it so.
+#[test]
+fn root_a_failed_checkpoint_leaves_the_pod_its_network() {
+    let Some(criu) = criu() else { return };
+    with_world_of(builder(&criu, false), async |world| {
+        let pod = world.run_pod_named("network").await?;
+        let image = world.image.clone();
+        let id = world.run(&pod, &shell("main", &image, COUNTER)).await?;
+        world.wait_for_log(&pod, "main", "count 2").await?;
+        let deep = "i=0; while [ $i -lt 300 ]; do mkdir d; cd d; i=$((i+1)); done";
+        world.sh(&id, &format!("mkdir /deep; cd /deep; {deep}")).await?;
+        let ping = "ping -c 1 -W 5 127.0.0.1 >/dev/null && echo heard";
+        ensure!(world.sh(&id, ping).await? == "heard", "there is a network");
+        let archive = world.daemon.path("out.tar");
+        let error = checkpoint(world, &id, &archive, 0).await.err().context("directories too deep for an archive")?;
+        ensure!(error.code() == Code::ResourceExhausted && error.message().contains("nested deeper"), "{error}");
+        ensure!(!archive.exists(), "an archive of nothing");
+        ensure!(world.sh(&id, ping).await? == "heard", "the pod's packets are kept away");
+        still_counts(world, &pod, &id).await?;
+        // What stood in the way is gone, and so is every trace of the failure.
+        world.sh(&id, "rm -r /deep").await?;
+        checkpoint(world, &id, &archive, 0).await?;
+        still_counts(world, &pod, &id).await
+    });
+}
+
 #[test]
 fn root_without_criu_it_is_said_what_to_install() {
-    with_world_of(builder(Path::new("/nowhere/criu"), true), async |world| {
+    with_world_of(builder(Path::new("/nowhere/criu"), false), async |world| {
         let pod = world.run_pod_named("without").await?;
         let image = world.image.clone();
         let id = world.run(&pod, &shell("main", &image, "sleep 1000")).await?;
@@ -153,18 +185,16 @@ fn root_without_criu_it_is_said_what_to_install() {
         let error = checkpoint(world, &id, &archive, 0).await.err().context("a checkpoint without CRIU")?;
         ensure!(error.code() == Code::FailedPrecondition, "{error}");
         ensure!(error.message().contains("/nowhere/criu; install it"), "{error}");
-        let error = world.create(&pod, &shell("restored", "/tmp/a.tar", "true")).await.err().context("a restore")?;
-        ensure!(format!("{error:#}").contains("/nowhere/criu; install it"), "{error:#}");
         Ok(())
     });
 }
 
 #[test]
-fn root_archives_are_not_restored_unless_the_operator_says_so() {
+fn root_archives_make_no_containers() {
     with_world(async |world| {
         let pod = world.run_pod_named("off").await?;
         let error = world.create(&pod, &shell("restored", "/tmp/a.tar", "true")).await.err().context("a restore")?;
-        ensure!(format!("{error:#}").contains("restore = true"), "{error:#}");
+        ensure!(format!("{error:#}").contains("is not ready"), "{error:#}");
         Ok(())
     });
 }
@@ -189,7 +219,7 @@ async fn archive_of(world: &mut World, pod: &Pod, change: impl FnOnce(&mut Conta
 
 #[test]
 fn root_a_container_goes_on_from_its_archive() {
-    let Some(criu) = criu() else { return };
+    let Some(criu) = criu_for_restores() else { return };
     with_world_of(builder(&criu, true), async |world| {
         let pod = world.run_pod_named("first").await?;
         let image = world.image.clone();
@@ -247,7 +277,7 @@ async fn refused(world: &mut World, pod: &Pod, config: &ContainerConfig, words: 
 /// Nothing of an archive is believed: what it would bring back is compared with the request, by the kernel's own account.
 #[test]
 fn root_an_archive_gets_no_more_than_the_request_grants() {
-    let Some(criu) = criu() else { return };
+    let Some(criu) = criu_for_restores() else { return };
     with_world_of(builder(&criu, true), async |world| {
         let mut config = world.pod("powerful");
         let security = config.linux.get_or_insert_default().security_context.get_or_insert_default();
@@ -288,7 +318,7 @@ fn root_an_archive_gets_no_more_than_the_request_grants() {
 /// log path and tags are not looked at, and what is broken makes no container.
 #[test]
 fn root_hostile_archives_make_no_container() {
-    let Some(criu) = criu() else { return };
+    let Some(criu) = criu_for_restores() else { return };
     with_world_of(builder(&criu, true), async |world| {
         let pod = world.run_pod_named("hostile").await?;
         let good = archive_of(world, &pod, |_| ()).await?;

@@ -8,7 +8,8 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::error::Error;
 use crate::message::{Kind, Options};
-use crate::session::{Session, judged};
+use crate::network::Network;
+use crate::session::{GRACE, LAST, Session, judged};
 
 /// CRIU leaves cgroups alone.
 pub(crate) const IGNORE_CGROUPS: i32 = 0;
@@ -32,14 +33,19 @@ pub struct Dump<'a> {
     pub within: Duration,
 }
 
-/// Dumps. While the processes stand still and are all written, `still` is called; then they go on, whatever came of it.
+/// Dumps. While the processes stand still and are all written, `still` is called; then they go on, whatever came of it. On an error of
+/// `still` and at the deadline CRIU is told no and has half a minute to undo what it did: to let packets through again, which it keeps
+/// from the whole pod meanwhile. If it has to be killed after that, its rules are removed for it.
+///
+/// `still` should be done well before the deadline itself.
 ///
 /// # Errors
 /// CRIU's, or that of `still`.
 pub fn dump(dump: &Dump<'_>, still: &mut dyn FnMut() -> Result<(), String>) -> Result<(), Error> {
     let directory = rustix::fs::open(dump.images, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| Error::Talk { step: "open the directory for the images", cause: errno.into() })?;
-    let mut session = Session::start(dump.program, dump.within)?;
+    let network = Network::of(dump.pid)?;
+    let mut session = Session::start(dump.program, dump.within)?.gently(GRACE);
     let options = Options {
         images_dir_fd: directory.as_raw_fd(),
         pid: Some(dump.pid),
@@ -53,12 +59,14 @@ pub fn dump(dump: &Dump<'_>, still: &mut dyn FnMut() -> Result<(), String>) -> R
         manage_cgroups: Some(true),
         manage_cgroups_mode: Some(IGNORE_CGROUPS),
         external: dump.external.clone(),
-        timeout: Some(u32::try_from(dump.within.as_secs()).unwrap_or(u32::MAX)),
+        // For bringing all processes to a stand; with all of the time both would give up at once.
+        timeout: Some(u32::try_from(dump.within.as_secs() / 2).unwrap_or(u32::MAX).max(1)),
         ..Options::default()
     };
     let outcome = session.ask(Kind::Dump, options, &mut |notice| match notice.script.as_deref() {
-        Some("post-dump") => still(),
+        Some(LAST) => still(),
         _ => Ok(()),
     });
-    judged(outcome, &dump.images.join(LOG)).map(|_| ())
+    let left = if session.end() { network.release() } else { String::new() };
+    judged(outcome, &dump.images.join(LOG)).map(|_| ()).map_err(|error| error.and(&left))
 }

@@ -23,9 +23,9 @@ pub enum Error {
         #[source]
         cause: std::io::Error,
     },
-    /// It did not answer in time and was killed.
-    #[error("CRIU was not done within {0} seconds and was killed")]
-    TimedOut(u64),
+    /// It was not done in time and was stopped; what that left behind.
+    #[error("CRIU was not done within {0} seconds and was stopped{1}")]
+    TimedOut(u64, String),
     /// It ended without an answer.
     #[error("CRIU ended without an answer{0}")]
     Ended(String),
@@ -35,4 +35,17 @@ pub enum Error {
     /// The caller stopped it.
     #[error("{0}")]
     Stopped(String),
+}
+
+impl Error {
+    /// The same, with more words.
+    pub(crate) fn and(self, more: &str) -> Self {
+        match self {
+            Self::TimedOut(seconds, text) => Self::TimedOut(seconds, text + more),
+            Self::Ended(text) => Self::Ended(text + more),
+            Self::Refused(text) => Self::Refused(text + more),
+            Self::Stopped(text) => Self::Stopped(text + more),
+            error @ (Self::Missing { .. } | Self::Talk { .. }) => error,
+        }
+    }
 }

@@ -8,6 +8,7 @@ mod dump;
 mod error;
 mod message;
 mod mountinfo;
+mod network;
 mod restore;
 mod session;
 

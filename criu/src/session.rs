@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::error::Error;
 use crate::message::{Kind, Notice, Options, Request, Response};
+use crate::network::PATH;
 
 /// Largest answer.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
@@ -20,6 +21,12 @@ const MAX_ANSWER_BYTES: usize = 64 << 10;
 const MAX_LOG_BYTES: u64 = 4 << 20;
 /// Lines of it that an error shows.
 const MAX_ERROR_LINES: usize = 3;
+/// For CRIU to undo what it did and to answer, once it is to end or has all that it needs.
+pub(crate) const GRACE: Duration = Duration::from_secs(30);
+/// The notice whose answer CRIU does not heed: it lets packets through again.
+const UNLOCK: &str = "network-unlock";
+/// The notice after which it lets the processes of a dump go on.
+pub(crate) const LAST: &str = "post-dump";
 /// A limit that CRIU would like and does not need.
 const HARMLESS: &str = "rlimit:";
 
@@ -29,6 +36,12 @@ pub(crate) struct Session {
     socket: OwnedFd,
     until: Instant,
     within: Duration,
+    /// What it gets to undo; none if it is killed at the first trouble.
+    grace: Option<Duration>,
+    /// It said that it has begun.
+    has_begun: bool,
+    /// It was done, one way or the other.
+    has_answered: bool,
 }
 
 fn talk(step: &'static str) -> impl FnOnce(io::Error) -> Error {
@@ -40,13 +53,32 @@ impl Session {
     pub(crate) fn start(program: &Path, within: Duration) -> Result<Self, Error> {
         let (socket, theirs) = packet_pair().map_err(|errno| talk("make a socket for CRIU")(errno.into()))?;
         let mut command = Command::new(program);
-        command.args(["swrk", "0"]).current_dir("/").env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command.args(["swrk", "0"]).current_dir("/").env_clear().env("PATH", PATH);
         command.stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().map_err(|cause| Error::Missing { program: program.to_owned(), cause })?;
-        Ok(Self { child, socket, until: Instant::now() + within, within })
+        let until = Instant::now() + within;
+        Ok(Self { child, socket, until, within, grace: None, has_begun: false, has_answered: false })
     }
 
-    /// Asks, hands each notice to `noticed`, and gives the answer. An error of `noticed` stops CRIU, which undoes what it did.
+    /// At an error of `noticed`, and at the deadline, it is told no and waited for, for this long at a time: it undoes what it did. For
+    /// requests in which CRIU heeds the answer. One that has not begun has nothing to undo and is killed as ever.
+    pub(crate) fn gently(mut self, grace: Duration) -> Self {
+        self.grace = Some(grace);
+        self
+    }
+
+    /// Ends it. Whether it began and could not end what it did.
+    pub(crate) fn end(mut self) -> bool {
+        self.kill();
+        self.has_begun && !self.has_answered
+    }
+
+    fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Asks, hands each notice to `noticed`, and gives the answer. An error of `noticed` stops CRIU.
     pub(crate) fn ask(
         &mut self,
         kind: Kind,
@@ -54,19 +86,43 @@ impl Session {
         noticed: &mut dyn FnMut(&Notice) -> Result<(), String>,
     ) -> Result<Response, Error> {
         self.send(&Request { kind: kind.into(), options: Some(options), notify_success: None })?;
+        let mut trouble = None;
         loop {
-            let response = self.receive()?;
+            let response = match (self.receive(), self.grace.filter(|_| self.has_begun)) {
+                (Ok(response), _) => response,
+                (Err(error @ Error::TimedOut(..)), Some(grace)) if trouble.is_none() => {
+                    trouble = Some(error);
+                    self.until = Instant::now() + grace;
+                    continue;
+                }
+                (Err(error), _) => return Err(trouble.unwrap_or(error)),
+            };
             if response.kind != i32::from(Kind::Notify) {
-                return Ok(response);
+                self.has_answered = true;
+                return trouble.map_or(Ok(response), Err);
             }
-            let said = noticed(&response.notice.unwrap_or_default());
-            let answer = Request { kind: Kind::Notify.into(), options: None, notify_success: Some(said.is_ok()) };
-            if let Err(text) = said {
-                // It may not heed the answer at every notice; whoever stops it counts on nothing having run.
-                let _ = self.child.kill();
-                return Err(Error::Stopped(text));
+            self.has_begun = true;
+            let notice = response.notice.unwrap_or_default();
+            if trouble.is_none()
+                && let Err(text) = noticed(&notice)
+            {
+                let Some(grace) = self.grace else {
+                    // It may not heed the answer at every notice; whoever stops it counts on nothing having run.
+                    self.kill();
+                    return Err(Error::Stopped(text));
+                };
+                trouble = Some(Error::Stopped(text));
+                self.until = Instant::now() + grace;
             }
-            self.send(&answer)?;
+            if let Some(grace) = self.grace.filter(|_| notice.script.as_deref() == Some(LAST)) {
+                // What took its time here is not taken from what CRIU has for its answer.
+                self.until = self.until.max(Instant::now() + grace);
+            }
+            let go_on = trouble.is_none() || notice.script.as_deref() == Some(UNLOCK);
+            let answer = Request { kind: Kind::Notify.into(), options: None, notify_success: Some(go_on) };
+            if let Err(error) = self.send(&answer) {
+                return Err(trouble.unwrap_or(error));
+            }
         }
     }
 
@@ -82,7 +138,7 @@ impl Session {
         };
         let ready = retry(|| poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&timeout)));
         if ready.map_err(|errno| talk("wait for CRIU")(errno.into()))? == 0 {
-            return Err(Error::TimedOut(self.within.as_secs()));
+            return Err(Error::TimedOut(self.within.as_secs(), String::new()));
         }
         let mut buffer = vec![0; MAX_ANSWER_BYTES];
         let received =
@@ -97,8 +153,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 
@@ -179,5 +234,76 @@ mod tests {
         let mut session = Session::start(Path::new("/bin/cat"), Duration::from_secs(30)).unwrap();
         let outcome = session.ask(Kind::Dump, Options::default(), &mut |_| Ok(()));
         assert!(outcome.is_err());
+    }
+
+    /// A CRIU that tells of a step, and answers no.
+    const TELLS: &str = r"#!/bin/sh
+hear() { dd bs=65536 count=1 2>/dev/null | od -An -tx1 | tr -d ' \n'; }
+tell() { printf '\010\006\020\001\052\013\012\011%s' $1 >&0; }
+refuse() { printf '\010\001\020\000' >&0; }
+cd ${0%/*}
+hear > request
+";
+
+    fn criu(steps: &str) -> (tempfile::TempDir, std::path::PathBuf) {
+        let top = tempfile::tempdir().unwrap();
+        let program = top.path().join("criu");
+        podwright_testutil::write_program(&program, &format!("{TELLS}{steps}\n")).unwrap();
+        (top, program)
+    }
+
+    /// Every step has nine letters here, as `post-dump`.
+    const NO: &str = "08061800";
+    /// Long enough for a shell to begin on a busy machine.
+    const SOON: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn a_no_is_told_and_what_follows_is_waited_for() {
+        let (top, program) = criu("tell post-dump; hear > answer; sleep 0.3; echo so > undone; refuse");
+        let mut session = Session::start(&program, Duration::from_secs(60)).unwrap().gently(GRACE);
+        let mut still = |notice: &Notice| {
+            assert_eq!(notice.script.as_deref(), Some(LAST));
+            Err("the disk is full".to_owned())
+        };
+        let error = session.ask(Kind::Dump, Options::default(), &mut still).unwrap_err();
+        assert_eq!(error.to_string(), "the disk is full");
+        assert_eq!(std::fs::read_to_string(top.path().join("answer")).unwrap(), NO);
+        assert!(top.path().join("undone").exists(), "it was killed before it could undo what it did");
+        assert!(!session.end(), "nothing is left to be undone");
+    }
+
+    #[test]
+    fn at_the_deadline_it_is_told_no_when_it_asks_again() {
+        // The second step comes after the deadline.
+        let (top, program) = criu("tell pre-dump-; hear > first; sleep 5.5; tell post-dump; hear > answer; refuse");
+        let mut session = Session::start(&program, SOON).unwrap().gently(GRACE);
+        let error = session.ask(Kind::Dump, Options::default(), &mut |notice| match notice.script.as_deref() {
+            Some(LAST) => Err("nobody is to be asked after the deadline".to_owned()),
+            _ => Ok(()),
+        });
+        let error = error.unwrap_err();
+        assert!(matches!(error, Error::TimedOut(..)), "{error}");
+        assert_eq!(std::fs::read_to_string(top.path().join("answer")).unwrap(), NO);
+        assert!(!session.end());
+    }
+
+    #[test]
+    fn one_that_hangs_in_the_middle_is_killed_after_a_grace() {
+        let (_top, program) = criu("tell pre-dump-; hear > first; exec sleep 1000");
+        let mut session = Session::start(&program, SOON).unwrap().gently(Duration::from_millis(100));
+        let error = session.ask(Kind::Dump, Options::default(), &mut |_| Ok(())).unwrap_err();
+        assert!(matches!(error, Error::TimedOut(..)), "{error}");
+        assert!(session.end(), "it may have left something");
+    }
+
+    #[test]
+    fn time_that_others_took_at_the_last_step_is_not_its_own() {
+        let (_top, program) = criu("tell post-dump; hear > answer; sleep 0.3; refuse");
+        let mut session = Session::start(&program, SOON).unwrap().gently(GRACE);
+        let outcome = session.ask(Kind::Dump, Options::default(), &mut |_| {
+            std::thread::sleep(SOON);
+            Ok(())
+        });
+        assert!(!outcome.unwrap().success);
     }
 }

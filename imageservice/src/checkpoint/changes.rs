@@ -7,6 +7,7 @@ use std::io::{self, BufWriter, Read, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use tar::{Builder, EntryType, Header};
@@ -32,28 +33,32 @@ struct Writer<'a> {
     linked: HashMap<(u64, u64), PathBuf>,
     entries: u64,
     bytes: u64,
+    until: Instant,
 }
 
 /// Writes what is in `upper` to a new file `to`. Every name is opened in the directory that lists it and no link is followed, so the
 /// container may go on meanwhile.
 ///
 /// # Errors
-/// The disk's, or `LimitExceeded` for more than an image's layer may have.
-pub fn changes(upper: &Path, to: &Path, limits: &Limits) -> Result<()> {
+/// The disk's, `LimitExceeded` for more than an image's layer may have, `Cancelled` if it is not done at `until`.
+pub fn changes(upper: &Path, to: &Path, limits: &Limits, until: Instant) -> Result<()> {
     let root = rustix::fs::open(upper, DIRECTORY, Mode::empty())
         .map_err(|errno| ImageError::io("open the writable layer", upper, errno))?;
     let file = super::write::private_file(to).map_err(|error| ImageError::io("make the file", to, error))?;
-    let mut writer =
-        Writer { archive: Builder::new(BufWriter::new(file)), limits, linked: HashMap::new(), entries: 0, bytes: 0 };
+    let archive = Builder::new(BufWriter::new(file));
+    let mut writer = Writer { archive, limits, linked: HashMap::new(), entries: 0, bytes: 0, until };
     let written = writer.directory(&root, Path::new(""), 0).and_then(|()| {
         let mut buffer = writer.archive.into_inner().map_err(Trouble::Io)?;
         buffer.flush().map_err(Trouble::Io)
     });
+    let step = "write down the changes of";
     written.map_err(|trouble| match trouble {
-        Trouble::Io(error) => ImageError::io("write down the changes of", upper, error),
-        Trouble::Limit(cause) => {
-            ImageError::new(ErrorKind::LimitExceeded, "write down the changes of", upper.display(), cause)
+        Trouble::Io(error) if error.kind() == io::ErrorKind::TimedOut && Instant::now() >= until => {
+            let cause = "there are too many for the time of this checkpoint; name a longer timeout";
+            ImageError::new(ErrorKind::Cancelled, step, upper.display(), cause)
         }
+        Trouble::Io(error) => ImageError::io(step, upper, error),
+        Trouble::Limit(cause) => ImageError::new(ErrorKind::LimitExceeded, step, upper.display(), cause),
     })
 }
 
@@ -71,6 +76,23 @@ impl From<io::Error> for Trouble {
 impl From<rustix::io::Errno> for Trouble {
     fn from(errno: rustix::io::Errno) -> Self {
         Self::Io(errno.into())
+    }
+}
+
+/// What is read until a deadline, beyond which a read fails.
+struct Timely<R> {
+    source: R,
+    until: Instant,
+}
+
+fn in_time(until: Instant) -> io::Result<()> {
+    if Instant::now() < until { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
+}
+
+impl<R: Read> Read for Timely<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        in_time(self.until)?;
+        self.source.read(buffer)
     }
 }
 
@@ -100,6 +122,7 @@ impl Writer<'_> {
     }
 
     fn count(&mut self, bytes: u64) -> std::result::Result<(), Trouble> {
+        in_time(self.until)?;
         self.entries += u64::from(bytes == 0);
         self.bytes += bytes;
         let (entries, total) = (self.limits.layer_entries, self.limits.layer_unpacked_bytes);
@@ -139,7 +162,7 @@ impl Writer<'_> {
                 header.set_entry_type(EntryType::Regular);
                 header.set_size(size);
                 // What shrinks meanwhile ends in zeros: the header is written.
-                let data = File::from(file).chain(io::repeat(0)).take(size);
+                let data = Timely { source: File::from(file), until: self.until }.chain(io::repeat(0)).take(size);
                 Ok(self.archive.append_data(&mut header, path, data)?)
             }
             FileType::Symlink => {

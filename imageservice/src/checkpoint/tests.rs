@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use tar::{Builder, EntryType, Header};
 
@@ -27,6 +28,10 @@ impl Place {
     fn open(&self, archive: &Path, limits: &Limits) -> Result<String, ImageError> {
         open(archive, &self.at("images"), &self.at("upper"), &self.at("scratch"), limits).map(|opened| opened.image)
     }
+}
+
+fn later() -> Instant {
+    Instant::now() + Duration::from_secs(600)
 }
 
 /// An archive of these entries; a name may be anything.
@@ -77,9 +82,9 @@ fn what_is_written_is_read() {
     std::fs::set_permissions(upper.join("etc/file"), std::fs::Permissions::from_mode(0o4711)).unwrap();
     std::fs::hard_link(upper.join("etc/file"), upper.join("etc/second")).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", upper.join("link")).unwrap();
-    changes(&upper, &from.at("changes.tar"), &Limits::default()).unwrap();
+    changes(&upper, &from.at("changes.tar"), &Limits::default(), later()).unwrap();
     let documents = [("config.dump", CONFIG.2.to_vec()), ("spec.dump", b"{}".to_vec())];
-    let contents = Contents { images: &images, changes: &from.at("changes.tar"), documents: &documents };
+    let contents = Contents { images: &images, changes: &from.at("changes.tar"), documents: &documents, by: "c1" };
     write(&contents, &from.at("out.tar")).unwrap();
     write(&contents, &from.at("out.tar")).unwrap();
     assert_eq!(std::fs::metadata(from.at("out.tar")).unwrap().mode() & 0o777, 0o600);
@@ -106,7 +111,7 @@ fn root_what_was_deleted_stays_so() {
         rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::CharacterDevice, 0o0.into(), 0).unwrap();
     };
     white(upper.join("gone"));
-    changes(&upper, &from.at("changes.tar"), &Limits::default()).unwrap();
+    changes(&upper, &from.at("changes.tar"), &Limits::default(), later()).unwrap();
     let inner = std::fs::read(from.at("changes.tar")).unwrap();
     let (place, result) = outcome(&[
         ("rootfs-diff.tar", EntryType::Regular, &inner),
@@ -216,8 +221,29 @@ fn what_is_no_archive_is_refused() {
 fn a_place_that_is_none_is_refused() {
     let place = Place::new();
     std::fs::write(place.at("changes.tar"), "").unwrap();
-    let contents = Contents { images: &place.at("upper"), changes: &place.at("changes.tar"), documents: &[] };
+    let contents = Contents { images: &place.at("upper"), changes: &place.at("changes.tar"), documents: &[], by: "c1" };
     for bad in ["upper", "missing/a.tar"] {
         assert_eq!(write(&contents, &place.at(bad)).unwrap_err().kind(), ErrorKind::Invalid, "{bad}");
     }
+}
+
+#[test]
+fn changes_are_given_up_at_the_deadline() {
+    let place = Place::new();
+    std::fs::write(place.at("upper/file"), "changed").unwrap();
+    let late = changes(&place.at("upper"), &place.at("changes.tar"), &Limits::default(), Instant::now());
+    let error = late.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+}
+
+#[test]
+fn two_writers_of_one_place_do_not_mix() {
+    let place = Place::new();
+    std::fs::write(place.at("changes.tar"), "").unwrap();
+    // What another one has written so far.
+    std::fs::write(place.at(".c2.unfinished"), "half").unwrap();
+    let contents = Contents { images: &place.at("upper"), changes: &place.at("changes.tar"), documents: &[], by: "c1" };
+    write(&contents, &place.at("out.tar")).unwrap();
+    assert_eq!(std::fs::read(place.at(".c2.unfinished")).unwrap(), b"half");
+    assert!(place.at("out.tar").exists());
 }

@@ -20,6 +20,8 @@ pub struct Contents<'a> {
     pub changes: &'a Path,
     /// Documents by the names of their entries.
     pub documents: &'a [(&'a str, Vec<u8>)],
+    /// Who writes it: a file name, of whoever writes one archive at a time.
+    pub by: &'a str,
 }
 
 /// Writes an archive to `to`, for nobody but root to read.
@@ -32,8 +34,9 @@ pub fn write(contents: &Contents<'_>, to: &Path) -> Result<()> {
         let cause = "something else than a file is there; name another place";
         return Err(ImageError::new(ErrorKind::Invalid, step, to.display(), cause));
     }
-    let unfinished = unfinished(to)
-        .ok_or_else(|| ImageError::new(ErrorKind::Invalid, step, to.display(), "the path names no file"))?;
+    let names_none = || ImageError::new(ErrorKind::Invalid, step, to.display(), "the path names no file");
+    let (Some(_), Some(directory)) = (to.file_name(), to.parent()) else { return Err(names_none()) };
+    let unfinished = unfinished(directory, contents.by);
     let fail = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
             ImageError::new(ErrorKind::Invalid, step, to.display(), "its directory does not exist; make it first")
@@ -41,16 +44,16 @@ pub fn write(contents: &Contents<'_>, to: &Path) -> Result<()> {
         _ => ImageError::io(step, to, error),
     };
     let file = private_file(&unfinished).map_err(fail)?;
-    let written = fill(contents, file).and_then(|()| std::fs::rename(&unfinished, to));
+    let written = fill(contents, file)
+        .and_then(|()| std::fs::rename(&unfinished, to))
+        .and_then(|()| File::open(directory).and_then(|directory| directory.sync_all()));
     written.inspect_err(|_| drop(std::fs::remove_file(&unfinished))).map_err(fail)
 }
 
-/// Where an archive grows. The name is the same at each try, so that what a killed daemon left is overwritten by the next try.
-fn unfinished(to: &Path) -> Option<PathBuf> {
-    let mut name = OsString::from(".");
-    name.push(to.file_name()?);
-    name.push(".unfinished");
-    Some(to.with_file_name(name))
+/// Where an archive grows. The name is the same at each try, so that what a killed daemon left is overwritten by the next try; no two
+/// writers have the same one.
+fn unfinished(directory: &Path, by: &str) -> PathBuf {
+    directory.join(format!(".{by}.unfinished"))
 }
 
 /// A new file that only root may read; what was there goes.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::linux::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use podwright_criu::{Dump, MAX_MOUNTS, external_mount, external_network, parse_mounts};
@@ -57,8 +57,7 @@ impl Checkpoints for CriuCheckpoints {
 
     fn may_restore(&self) -> Result<(), String> {
         if !self.restore {
-            let text = "containers are not made from checkpoints here, as an archive is trusted with the node; \
-                        set restore = true in [checkpoint] where that is wanted";
+            let text = "making containers from checkpoint archives is not ready; name an image";
             return Err(text.to_owned());
         }
         self.is_there()
@@ -92,8 +91,11 @@ async fn blocking<T: Send + 'static>(
 }
 
 fn failed(error: &ImageError) -> PortError {
-    let text = whole_text(error);
-    match error.kind() {
+    of_kind(error.kind(), whole_text(error))
+}
+
+fn of_kind(kind: ErrorKind, text: String) -> PortError {
+    match kind {
         ErrorKind::NotFound => PortError::NotFound(text),
         ErrorKind::Invalid | ErrorKind::Corrupt => PortError::Invalid(text),
         ErrorKind::LimitExceeded | ErrorKind::NoSpace => PortError::Exhausted(text),
@@ -107,6 +109,7 @@ fn failed(error: &ImageError) -> PortError {
 }
 
 fn write(program: &Path, limits: &Limits, checkpoint: &Checkpoint) -> Result<(), PortError> {
+    let until = Instant::now() + checkpoint.within;
     let external = outside(checkpoint.pid).map_err(PortError::Failed)?;
     let images = checkpoint.scratch.join("images");
     fs::create_dir(&images).map_err(|error| PortError::Failed(format!("make {}: {error}", images.display())))?;
@@ -118,20 +121,22 @@ fn write(program: &Path, limits: &Limits, checkpoint: &Checkpoint) -> Result<(),
     let mut trouble = None;
     let dumped = podwright_criu::dump(&dump, &mut || {
         // While it stands still, so that files and processes fit together.
-        checkpoint::changes(&checkpoint.upper, &changes, limits).map_err(|error| {
-            let text = whole_text(&error);
-            trouble = Some(failed(&error));
-            text
+        checkpoint::changes(&checkpoint.upper, &changes, limits, until).map_err(|error| {
+            trouble = Some(error.kind());
+            whole_text(&error)
         })
     });
-    match (dumped, trouble) {
-        (_, Some(error)) => return Err(error),
-        (Err(error @ podwright_criu::Error::TimedOut(_)), None) => return Err(PortError::TimedOut(whole_text(&error))),
-        (Err(error), None) => return Err(PortError::Failed(whole_text(&error))),
-        (Ok(()), None) => {}
-    }
+    // Its text is that of `trouble`, and tells what CRIU could not undo after that.
+    dumped.map_err(|error| match (&error, trouble) {
+        (podwright_criu::Error::TimedOut(..), _) | (_, Some(ErrorKind::Cancelled)) => {
+            PortError::TimedOut(whole_text(&error))
+        }
+        (_, Some(kind)) => of_kind(kind, whole_text(&error)),
+        (_, None) => PortError::Failed(whole_text(&error)),
+    })?;
     let documents = documents(&checkpoint.container);
-    let contents = Contents { images: &images, changes: &changes, documents: &documents };
+    let by = checkpoint.container.id.as_str();
+    let contents = Contents { images: &images, changes: &changes, documents: &documents, by };
     checkpoint::write(&contents, &checkpoint.archive).map_err(|error| failed(&error))
 }
 

@@ -26,6 +26,9 @@ pub(crate) async fn write(container: Arc<Container>, archive: PathBuf, within: D
         if let Err(why) = checkpoints.may_write() {
             return refuse(&why);
         }
+        if let Err(why) = handled_here(&container.sandbox.config.runtime_handler) {
+            return refuse(&why);
+        }
         if container.config.terminal {
             return refuse("it has a terminal, which can not be written to an archive");
         }
@@ -54,6 +57,17 @@ pub(crate) async fn write(container: Arc<Container>, archive: PathBuf, within: D
     .await
 }
 
+/// Whether the containers of a pod are run by the built-in runtime. Another one knows nothing of a dump beside it, and what it runs must
+/// not go on without it.
+fn handled_here(runtime_handler: &str) -> Result<(), String> {
+    match runtime_handler {
+        "" => Ok(()),
+        name => Err(format!(
+            "its pod's runtime handler {name:?} has no checkpoints here; use a pod without one (runtimeClassName)"
+        )),
+    }
+}
+
 impl Container {
     /// Deletes what a checkpoint left that a restart of the daemon ended.
     pub(super) async fn forget_checkpoint(&self) -> Outcome {
@@ -65,7 +79,8 @@ impl Container {
         let Some(archive) = &self.config.restore_from else { return Ok(self.config.image.clone()) };
         let checkpoints = &self.shared().ports.checkpoints;
         let what = || format!("make a container from {}", archive.display());
-        checkpoints.may_restore().map_err(|why| EngineError::FailedPrecondition(format!("{}: {why}", what())))?;
+        let allowed = handled_here(&self.sandbox.config.runtime_handler).and_then(|()| checkpoints.may_restore());
+        allowed.map_err(|why| EngineError::FailedPrecondition(format!("{}: {why}", what())))?;
         checkpoints.image_of(archive).await.map_err(|error| EngineError::from(error).within(what()))
     }
 
@@ -93,5 +108,16 @@ impl Container {
 
     fn images(&self) -> PathBuf {
         self.dir().join(IMAGES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_runtimes_have_no_checkpoints() {
+        assert_eq!(handled_here(""), Ok(()));
+        assert!(handled_here("gvisor").unwrap_err().contains("\"gvisor\""));
     }
 }

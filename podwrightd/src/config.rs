@@ -188,7 +188,7 @@ impl Default for CdiConfig {
 pub(crate) struct CheckpointConfig {
     /// CRIU's binary.
     pub criu: PathBuf,
-    /// Whether containers may go on from archives.
+    /// Whether containers may go on from archives. Refused as long as a restore that is refused is not safe; see [`Config::check`].
     pub restore: bool,
 }
 
@@ -346,6 +346,12 @@ pub(crate) enum ConfigError {
         /// Value.
         path: PathBuf,
     },
+    /// Containers are to go on from archives.
+    #[error(
+        "checkpoint.restore is true, and making containers from checkpoint archives is not ready: a forged archive could run \
+         processes outside of its container; leave it false (writing checkpoints does not need it)"
+    )]
+    RestoreNotReady,
 }
 
 impl Config {
@@ -356,7 +362,7 @@ impl Config {
     pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Read { path: path.to_owned(), cause })?;
         let config = Self::parse(path, &text)?;
-        config.check_paths()?;
+        config.check()?;
         Ok(config)
     }
 
@@ -372,11 +378,22 @@ impl Config {
         })
     }
 
+    /// Refuses what can be read and can not be served.
+    ///
+    /// # Errors
+    /// Names the first key with such a value.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if self.checkpoint.restore {
+            return Err(ConfigError::RestoreNotReady);
+        }
+        self.check_paths()
+    }
+
     /// Refuses relative paths, in which the daemon would find something else after a change of directory.
     ///
     /// # Errors
     /// Names the first key with one.
-    pub(crate) fn check_paths(&self) -> Result<(), ConfigError> {
+    fn check_paths(&self) -> Result<(), ConfigError> {
         let single = [
             ("root", &self.root),
             ("state", &self.state),

@@ -86,7 +86,7 @@ impl DaemonFlags {
     /// The configuration in force: defaults, then the file, then the flags.
     ///
     /// # Errors
-    /// Those of [`Config::read`] and [`Config::check_paths`].
+    /// Those of [`Config::read`] and [`Config::check`].
     pub(crate) fn resolve(self) -> Result<Config, ConfigError> {
         let mut config = match &self.config {
             Some(path) => Config::read(path)?,
@@ -94,7 +94,7 @@ impl DaemonFlags {
             None => Config::default(),
         };
         self.apply(&mut config);
-        config.check_paths()?;
+        config.check()?;
         Ok(config)
     }
 

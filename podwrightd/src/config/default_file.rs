@@ -105,9 +105,8 @@ dirs = ["/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d"]
 [checkpoint]
 # CRIU, with which containers are written to archives (kubelet's checkpoint API). Looked for when it is asked for.
 criu = "/usr/sbin/criu"
-# Whether a container may be made from such an archive, whose path stands in the place of an image's name. What is in it is as trusted
-# as the CRIU that reads it as root: its own system call filter, for one, comes from the archive. Only for clusters in which whoever
-# may name archives is trusted with the node.
+# Whether a container may be made from such an archive, whose path stands in the place of an image's name. This is not ready, and true is
+# refused: a forged archive could run processes outside of its container.
 restore = false
 
 [nri]

@@ -54,8 +54,15 @@ fn errors_point_at_key_and_line() {
 }
 
 #[test]
+fn containers_from_archives_are_refused() {
+    let config = parse("[checkpoint]\nrestore = true\n").unwrap();
+    assert!(config.check().unwrap_err().to_string().contains("checkpoint.restore is true"));
+    assert!(parse("[checkpoint]\nrestore = false\n").unwrap().check().is_ok());
+}
+
+#[test]
 fn relative_paths_are_refused() {
     let config = parse("[network.cni]\nbin_dirs = [\"/ok\", \"bin\"]\n").unwrap();
-    assert!(config.check_paths().unwrap_err().to_string().contains("network.cni.bin_dirs"));
-    assert!(Config::default().check_paths().is_ok());
+    assert!(config.check().unwrap_err().to_string().contains("network.cni.bin_dirs"));
+    assert!(Config::default().check().is_ok());
 }

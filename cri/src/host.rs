@@ -36,6 +36,26 @@ pub struct NetworkReport {
     pub last_load_status: String,
 }
 
+/// A runtime handler beside the built-in one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HandlerInfo {
+    /// Its name.
+    pub name: String,
+    /// It makes mounts that are read-only with all below them.
+    pub recursive_read_only_mounts: bool,
+    /// It runs pods with user namespaces of their own.
+    pub user_namespaces: bool,
+}
+
+/// The handlers beside the built-in one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HandlersReport {
+    /// Those that can be used.
+    pub handlers: Vec<HandlerInfo>,
+    /// What is wrong with the configuration of others, for people.
+    pub problems: Vec<String>,
+}
+
 /// What the daemon does for the front end.
 #[async_trait]
 pub trait Host: Send + Sync {
@@ -51,4 +71,9 @@ pub trait Host: Send + Sync {
 
     /// The network, for people.
     fn network_report(&self) -> NetworkReport;
+
+    /// The runtime handlers that are configured now. Answers soon, with what is known.
+    async fn handlers(&self) -> HandlersReport {
+        HandlersReport::default()
+    }
 }

@@ -23,5 +23,5 @@ mod service;
 mod status;
 pub mod streaming;
 
-pub use host::{CgroupDriver, Host, NetworkReport, NodeInfo};
+pub use host::{CgroupDriver, HandlerInfo, HandlersReport, Host, NetworkReport, NodeInfo};
 pub use service::{Cri, MAX_MESSAGE_BYTES};

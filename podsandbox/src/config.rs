@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::ports::{Cgroups, Checkpoints, Extensions, Images, Network, Shims, Statistics};
+use crate::ports::{Cgroups, Checkpoints, Extensions, Handlers, Images, Network, Shims, Statistics};
 
 /// Size of a pod's /dev/shm, as other runtimes have it.
 const DEFAULT_SHM_BYTES: u64 = 64 << 20;
@@ -60,4 +60,6 @@ pub struct Ports {
     pub extensions: Arc<dyn Extensions>,
     /// Archives of containers that ran.
     pub checkpoints: Arc<dyn Checkpoints>,
+    /// Other runtimes by name.
+    pub handlers: Arc<dyn Handlers>,
 }

@@ -20,9 +20,9 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::config::Ports;
-use crate::model::NetworkStatus;
+use crate::model::{Handler, HandlerKind, NetworkStatus};
 use crate::ports::{
-    Cgroups, Image, ImageConfig, Images, LaunchShim, Network, NetworkKind, NetworkRequest, NoCheckpoints, NoExtensions,
+    Cgroups, Handlers, Image, ImageConfig, Images, LaunchShim, Network, NetworkKind, NetworkRequest, NoCheckpoints, NoExtensions,
     PortError, Shim, ShimEvent, Shims,
 };
 use crate::util::lock;
@@ -52,6 +52,26 @@ struct State {
     reads: u64,
 }
 
+/// There is one of the name `other`.
+struct FakeHandlers;
+
+#[async_trait]
+impl Handlers for FakeHandlers {
+    async fn find(&self, name: &str) -> Result<Handler, PortError> {
+        match name {
+            "other" => Ok(Handler {
+                name: name.to_owned(),
+                kind: HandlerKind::Oci,
+                path: "/usr/bin/other".into(),
+                root: None,
+                options: Vec::new(),
+                deadline_seconds: 10,
+            }),
+            _ => Err(PortError::Invalid(format!("runtime handler {name:?}: there is none of this name"))),
+        }
+    }
+}
+
 impl World {
     /// A world with the image `busybox` and an embedded network.
     #[must_use]
@@ -73,6 +93,7 @@ impl World {
             statistics: world,
             extensions: Arc::new(NoExtensions),
             checkpoints: Arc::new(NoCheckpoints),
+            handlers: Arc::new(FakeHandlers),
         }
     }
 

@@ -10,8 +10,8 @@ pub use container::{
     Resources,
 };
 pub use sandbox::{
-    DnsConfig, NamespaceMode, NamespaceModes, NetworkStatus, PodLimits, PortMapping, Protocol, SandboxConfig,
-    SandboxSnapshot, SandboxState, UserNamespace,
+    DnsConfig, Handler, HandlerKind, NamespaceMode, NamespaceModes, NetworkStatus, PodLimits, PortMapping, Protocol,
+    SandboxConfig, SandboxSnapshot, SandboxState, UserNamespace,
 };
 pub use security::{
     AppArmor, Capabilities, GroupsPolicy, ResolvedUser, Seccomp, SecurityConfig, SelinuxOptions, UserSpec,

@@ -7,6 +7,7 @@
 mod cgroups;
 mod checkpoints;
 mod extensions;
+mod handlers;
 mod images;
 mod network;
 mod shim;
@@ -15,10 +16,11 @@ mod statistics;
 pub use cgroups::Cgroups;
 pub use checkpoints::{Checkpoint, Checkpoints, NoCheckpoints};
 pub use extensions::{Extensions, Moment, NoExtensions, Turn};
+pub use handlers::{Handlers, NoHandlers};
 pub use images::{HealthcheckConfig, Image, ImageConfig, Images};
 pub use network::{Netns, Network, NetworkKind, NetworkRequest};
 pub use shim::{
-    CgroupPlacement, ContainerReport, CreatePod, ExecExit, ExecRequest, GivenFds, LaunchShim, NamespaceChoice,
+    CgroupPlacement, ContainerReport, CreatePod, ExecExit, ExecRequest, GivenFds, HandlerPlan, LaunchShim, NamespaceChoice,
     NamespacePlan, PidPlan, PodCreated, ProcessEnd, RestorePlan, Shim, ShimEvent, ShimState, Shims, StartContainer,
     StartFailure, Started,
 };

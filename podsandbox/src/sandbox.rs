@@ -10,6 +10,7 @@
 
 mod files;
 pub(crate) mod forward;
+mod handler;
 mod launch;
 pub(crate) mod limits;
 mod operations;
@@ -34,7 +35,7 @@ use crate::explain::PastContainers;
 use crate::extend::Told;
 use crate::failpoints::FailPoints;
 use crate::ladder::{Climb, Goal, Outcome, Progress, Step};
-use crate::model::{NamespaceMode, NetworkStatus, PodLimits, SandboxConfig, SandboxSnapshot, SandboxState};
+use crate::model::{Handler, NamespaceMode, NetworkStatus, PodLimits, SandboxConfig, SandboxSnapshot, SandboxState};
 use crate::ports::{NetworkKind, ProcessEnd, Shim};
 use crate::record;
 use crate::shared::{SandboxKey, Shared, blocking};
@@ -69,6 +70,7 @@ impl SandboxRecord {
             network: NetworkStatus::default(),
             cgroup_parent: String::new(),
             limits: None,
+            handler: None,
         };
         Self { id, boot_id, created_at_nanos: crate::util::now_nanos(), config, durable }
     }
@@ -92,6 +94,9 @@ pub(crate) struct Durable {
     /// Limits that were told after it was made.
     #[serde(default)]
     pub(crate) limits: Option<Arc<PodLimits>>,
+    /// The runtime that its handler named when it was made; `None` for the built-in one.
+    #[serde(default)]
+    pub(crate) handler: Option<Arc<Handler>>,
 }
 
 /// The part of a sandbox that changes.
@@ -269,6 +274,7 @@ impl Sandbox {
             pid: live.pause_pid.unwrap_or(live.shim_pid),
             message: durable.message.clone(),
             limits: durable.limits.clone(),
+            handler: durable.handler.clone(),
         }
     }
 

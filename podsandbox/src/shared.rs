@@ -146,6 +146,11 @@ impl Shared {
         self.config.state.join("shm").join(id.as_str())
     }
 
+    /// Where other runtimes keep what they know of a pod, unless their configuration says where.
+    pub(crate) fn handler_dir(&self, id: &SandboxId) -> PathBuf {
+        self.config.state.join("handlers").join(id.as_str())
+    }
+
     pub(crate) fn pin_path(&self, id: &SandboxId) -> PathBuf {
         self.config.netns_dir.join(format!("podwright-{id}"))
     }

@@ -42,12 +42,7 @@ pub(crate) fn sandbox(config: &SandboxConfig) -> Outcome {
     if let Some(dns) = &config.dns {
         resolver(dns)?;
     }
-    if !config.runtime_handler.is_empty() {
-        return invalid(format!(
-            "runtime handler {:?}: there is none of this name; leave it empty",
-            config.runtime_handler
-        ));
-    }
+    optional_name("runtime handler", &config.runtime_handler)?;
     modes(config)?;
     sysctl::check(config)?;
     security(&config.security)

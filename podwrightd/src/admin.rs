@@ -23,6 +23,7 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
 use crate::config::Config;
+use crate::handlers::RuntimeHandlers;
 use crate::incoming::connections;
 use crate::listener;
 use crate::ports::{CgroupDriver, whole_text};
@@ -39,6 +40,7 @@ pub(crate) struct Operator {
     engine: Engine,
     images: ImageStore,
     networks: Networks,
+    handlers: RuntimeHandlers,
     places: Arc<Places>,
     looks: Looks,
     version: VersionResponse,
@@ -50,6 +52,7 @@ impl Operator {
         engine: Engine,
         images: ImageStore,
         networks: Networks,
+        handlers: RuntimeHandlers,
         mark: String,
         driver: &CgroupDriver,
     ) -> Self {
@@ -61,7 +64,7 @@ impl Operator {
             state: config.state.display().to_string(),
         };
         let places = Arc::new(Places::new(config, mark));
-        Self { engine, images, networks, places, looks: Looks::new(), version }
+        Self { engine, images, networks, handlers, places, looks: Looks::new(), version }
     }
 }
 
@@ -120,6 +123,13 @@ impl Admin for Operator {
         let network = tokio::time::timeout(NETWORK_LIMIT, network).await.map_err(|_| {
             Status::deadline_exceeded(format!("check the network: it took longer than {} s", NETWORK_LIMIT.as_secs()))
         })?;
+        let handlers = self.handlers.clone();
+        let problems = self.looks.look(move || handlers.problems()).await?;
+        found.not_checked.extend(
+            problems
+                .iter()
+                .map(|p| format!("runtime handler of {}: it can not be used: {}", p.path.display(), p.reason)),
+        );
         found.leftovers.extend(network.leftovers);
         found.not_checked.extend(network.not_checked);
         Ok(Response::new(found))

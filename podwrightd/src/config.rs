@@ -49,6 +49,8 @@ pub(crate) struct Config {
     pub checkpoint: CheckpointConfig,
     /// Plugins.
     pub nri: NriConfig,
+    /// Other runtimes by name.
+    pub runtimes: RuntimesConfig,
     /// How long a stop waits for calls in flight, in seconds.
     pub drain_seconds: Positive,
 }
@@ -243,6 +245,20 @@ impl Default for NriConfig {
     }
 }
 
+/// Other runtimes by name (RuntimeClass handlers).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RuntimesConfig {
+    /// Directories with drop-in files; a file of a later one replaces that of the same name of an earlier one.
+    pub dirs: Vec<PathBuf>,
+}
+
+impl Default for RuntimesConfig {
+    fn default() -> Self {
+        Self { dirs: vec!["/etc/podwright/runtimes.d".into()] }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -261,6 +277,7 @@ impl Default for Config {
             hooks: HooksConfig::default(),
             checkpoint: CheckpointConfig::default(),
             nri: NriConfig::default(),
+            runtimes: RuntimesConfig::default(),
             drain_seconds: Positive::of(30),
         }
     }
@@ -413,7 +430,9 @@ impl Config {
         let bin_dirs = self.network.cni.bin_dirs.iter().map(|dir| ("network.cni.bin_dirs", dir));
         let spec_dirs = self.cdi.spec_dirs.iter().map(|dir| ("cdi.spec_dirs", dir));
         let hook_dirs = self.hooks.dirs.iter().map(|dir| ("hooks.dirs", dir));
-        let mut all = single.into_iter().chain(conf_dirs).chain(bin_dirs).chain(spec_dirs).chain(hook_dirs);
+        let runtime_dirs = self.runtimes.dirs.iter().map(|dir| ("runtimes.dirs", dir));
+        let own_parts = spec_dirs.chain(hook_dirs).chain(runtime_dirs);
+        let mut all = single.into_iter().chain(conf_dirs).chain(bin_dirs).chain(own_parts);
         match all.find(|(_, path)| !path.as_os_str().is_empty() && !path.is_absolute()) {
             Some((key, path)) => Err(ConfigError::RelativePath { key, path: path.clone() }),
             None => Ok(()),

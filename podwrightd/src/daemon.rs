@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::extensions::OwnParts;
+use crate::handlers::RuntimeHandlers;
 use crate::host::{Node, apparmor, features, selinux};
 use crate::ports::{CgroupDriver, CriuCheckpoints, HostStatistics, PodNetworks, ShimLauncher, StoredImages};
 use crate::{admin, listener, serve, settings};
@@ -49,6 +50,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let mark = podwright_podsandbox::owner_mark(&config.root).context("cannot look at the root directory")?;
     let statistics = HostStatistics::new(driver.hierarchy(), networks.clone(), config.root.join("containers"));
     let own_parts = Arc::new(OwnParts::new(&config));
+    let handlers = RuntimeHandlers::new(config.runtimes.dirs.clone());
     let ports = Ports {
         network: Arc::new(PodNetworks(networks.clone())),
         images: Arc::new(StoredImages(images.clone())),
@@ -57,6 +59,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         statistics: Arc::new(statistics),
         extensions: own_parts.clone(),
         checkpoints: Arc::new(CriuCheckpoints::new(&config)),
+        handlers: Arc::new(handlers.clone()),
     };
     let apparmor_profile = apparmor::load_default().await.map(str::to_owned);
     let engine = Engine::new(EngineConfig { apparmor_profile, ..settings::engine(&config) }, ports);
@@ -64,15 +67,17 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     own_parts.start(&engine).await;
 
     let user_namespaces = user_namespaces.await.context("the shim was not asked for user namespaces")?;
-    let node = Arc::new(Node::new(&config, driver.kind(), networks.clone(), user_namespaces));
+    let node = Arc::new(Node::new(&config, driver.kind(), networks.clone(), handlers.clone(), user_namespaces));
     let (streaming, streams) = bind_streaming(&config).await?;
     let listener = listener::bind(config.listen.path())?;
     let (socket, root) = (config.listen.path().display(), config.root.display());
     tracing::info!(%socket, %root, streaming = %streaming.address(), "serving the CRI");
     let stop_streams = CancellationToken::new();
     let streams = tokio::spawn(streams.serve(engine.clone(), stop_streams.clone()));
-    let operators =
-        admin::serve(admin::Operator::new(&config, engine.clone(), images.clone(), networks, mark, &driver), &config);
+    let operators = admin::serve(
+        admin::Operator::new(&config, engine.clone(), images.clone(), networks, handlers, mark, &driver),
+        &config,
+    );
     let drain = Duration::from_secs(config.drain_seconds.get().into());
     let served = serve::serve(Cri::new(engine, images.clone(), node, streaming), listener, drain).await;
     own_parts.stop().await;

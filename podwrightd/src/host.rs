@@ -6,20 +6,28 @@ pub(crate) mod selinux;
 
 use async_trait::async_trait;
 use podwright_cni::Networks;
-use podwright_cri::{CgroupDriver, Host, NetworkReport, NodeInfo};
+use podwright_cri::{CgroupDriver, HandlersReport, Host, NetworkReport, NodeInfo};
 use serde_json::Value;
 
 use crate::config::Config;
+use crate::handlers::RuntimeHandlers;
 use crate::ports::whole_text;
 
 /// The node, as this daemon sees it.
 pub(crate) struct Node {
     info: NodeInfo,
     networks: Networks,
+    handlers: RuntimeHandlers,
 }
 
 impl Node {
-    pub(crate) fn new(config: &Config, cgroup_driver: CgroupDriver, networks: Networks, user_namespaces: bool) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        cgroup_driver: CgroupDriver,
+        networks: Networks,
+        handlers: RuntimeHandlers,
+        user_namespaces: bool,
+    ) -> Self {
         let info = NodeInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             cgroup_driver,
@@ -28,7 +36,7 @@ impl Node {
             user_namespaces,
             config: serde_json::to_value(config).unwrap_or(Value::Null),
         };
-        Self { info, networks }
+        Self { info, networks, handlers }
     }
 }
 
@@ -46,5 +54,9 @@ impl Host for Node {
         let info = self.networks.info();
         let last_load_status = info.problem.clone().unwrap_or_else(|| "OK".to_owned());
         NetworkReport { config: serde_json::to_value(&info).unwrap_or(Value::Null), last_load_status }
+    }
+
+    async fn handlers(&self) -> HandlersReport {
+        self.handlers.report().await
     }
 }

@@ -12,6 +12,7 @@ mod extensions;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod flags;
+mod handlers;
 mod host;
 mod incoming;
 mod listener;

@@ -23,6 +23,7 @@ pub(crate) fn sandbox_info(sandbox: &SandboxSnapshot) -> BTreeMap<String, String
         "netNamespaceClosed": !running,
         "message": sandbox.message,
         "runtimeHandler": sandbox.config.runtime_handler,
+        "runtimePath": sandbox.handler.as_ref().map(|handler| &handler.path),
         "runtimeType": RUNTIME_TYPE,
         "config": config_json::sandbox(&sandbox.config),
         "runtimeSpec": runtime_spec(sandbox),

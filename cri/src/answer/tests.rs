@@ -113,6 +113,7 @@ fn sandbox_snapshot(network: NamespaceMode) -> SandboxSnapshot {
         pid: 7,
         message: String::new(),
         limits: None,
+        handler: None,
     }
 }
 

@@ -88,6 +88,7 @@ fn stats() -> SandboxStats {
             pid: 0,
             message: String::new(),
             limits: None,
+            handler: None,
         },
         usage: None,
         cpu_nanoseconds_per_second: None,

@@ -7,7 +7,7 @@ use serde_json::json;
 use tonic::Status;
 
 use crate::field::{self, BadField, MAX_NAME_BYTES};
-use crate::host::CgroupDriver;
+use crate::host::{CgroupDriver, HandlersReport};
 use crate::service::Cri;
 use crate::status;
 
@@ -32,10 +32,11 @@ pub(super) async fn version(cri: &Cri) -> Result<v1::VersionResponse, Status> {
 
 /// Conditions, handlers and features.
 pub(super) async fn status(cri: &Cri, request: &v1::StatusRequest) -> Result<v1::StatusResponse, Status> {
+    let report = cri.host.handlers().await;
     Ok(v1::StatusResponse {
         status: Some(v1::RuntimeStatus { conditions: vec![runtime_condition(), network_condition(cri)] }),
-        info: if request.verbose { info(cri) } else { BTreeMap::new() },
-        runtime_handlers: vec![default_handler(cri)],
+        info: if request.verbose { info(cri, &report) } else { BTreeMap::new() },
+        runtime_handlers: handlers(cri, &report),
         features: Some(v1::RuntimeFeatures {
             supplemental_groups_policy: true,
             user_namespaces_host_network: cri.host.info().user_namespaces,
@@ -59,6 +60,18 @@ fn network_condition(cri: &Cri) -> v1::RuntimeCondition {
     }
 }
 
+/// Ours first, then the others by name.
+fn handlers(cri: &Cri, report: &HandlersReport) -> Vec<v1::RuntimeHandler> {
+    let others = report.handlers.iter().map(|handler| v1::RuntimeHandler {
+        name: handler.name.clone(),
+        features: Some(v1::RuntimeHandlerFeatures {
+            recursive_read_only_mounts: handler.recursive_read_only_mounts,
+            user_namespaces: handler.user_namespaces,
+        }),
+    });
+    std::iter::once(default_handler(cri)).chain(others).collect()
+}
+
 /// The handler without a name: kubelet looks for it before it makes pods with user namespaces.
 fn default_handler(cri: &Cri) -> v1::RuntimeHandler {
     let info = cri.host.info();
@@ -71,13 +84,14 @@ fn default_handler(cri: &Cri) -> v1::RuntimeHandler {
     }
 }
 
-fn info(cri: &Cri) -> BTreeMap<String, String> {
+fn info(cri: &Cri, handlers: &HandlersReport) -> BTreeMap<String, String> {
     let network = cri.host.network_report();
     let text = |key: &str, value: String| (key.to_owned(), value);
     BTreeMap::from([
         text("config", cri.host.info().config.to_string()),
         text("cniconfig", network.config.to_string()),
         text("lastCNILoadStatus", json!(network.last_load_status).to_string()),
+        text("brokenRuntimeHandlers", json!(handlers.problems).to_string()),
     ])
 }
 

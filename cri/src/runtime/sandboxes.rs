@@ -6,29 +6,20 @@ use podwright_podsandbox::{EngineError, PodSnapshot};
 use tonic::Status;
 
 use crate::chunks::{self, Messages};
-use crate::field::{self, BadField, Within as _, shown};
+use crate::field::{self, MAX_NAME_BYTES, Within as _};
 use crate::service::Cri;
 use crate::status::from_engine;
 use crate::{answer, convert, lookup, observe};
 
 /// Makes a sandbox.
 pub(super) async fn run(cri: &Cri, request: v1::RunPodSandboxRequest) -> Result<v1::RunPodSandboxResponse, Status> {
-    let handler = known_handler(request.runtime_handler)?;
+    let handler = field::line("runtime_handler", request.runtime_handler, MAX_NAME_BYTES)?;
     let config = field::required("config", request.config)?;
     let config = convert::sandbox(config, handler).within("config")?;
     tracing::Span::current().record("pod", format!("{}/{}", config.namespace, config.name));
     let id = cri.engine.run_sandbox(config).await.map_err(|e| from_engine(&e))?;
     observe::note_pod(&id);
     Ok(v1::RunPodSandboxResponse { pod_sandbox_id: id.to_string() })
-}
-
-/// There is only the built-in handler, which has no name.
-fn known_handler(handler: String) -> Result<String, BadField> {
-    if handler.is_empty() {
-        return Ok(handler);
-    }
-    let problem = format!("{} is not configured; leave it empty for the default one", shown(&handler));
-    Err(BadField::new("runtime_handler", problem))
 }
 
 /// Stops a sandbox; an unknown one is stopped.

@@ -185,7 +185,7 @@ async fn requests_that_cannot_be_are_invalid_and_say_where() {
     let stop = front.runtime().stop_container(v1::StopContainerRequest::default()).await.unwrap_err();
     let refused = [
         (run(None, "").await, "config"),
-        (run(Some(sandbox_config("x")), "kata").await, "runtime_handler"),
+        (run(Some(sandbox_config("x")), "a\nb").await, "runtime_handler"),
         (run(Some(v1::PodSandboxConfig { metadata: None, ..sandbox_config("x") }), "").await, "config.metadata"),
         (create(|c| c.args = vec!["x".repeat(10 << 20)]).await, "config.args[0]"),
         (create(|c| c.log_path = "../x".into()).await, "config.log_path"),
@@ -202,6 +202,9 @@ async fn requests_that_cannot_be_are_invalid_and_say_where() {
         assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
         assert!(status.message().starts_with(&format!("invalid request: {field}: ")), "{}", status.message());
     }
+    let unknown = run(Some(sandbox_config("x")), "kata").await;
+    assert_eq!(unknown.code(), Code::InvalidArgument, "{unknown:?}");
+    assert!(unknown.message().contains("\"kata\""), "{unknown:?}");
     let too_big = create(|c| c.args = vec!["x".repeat(1 << 20); 17]).await;
     assert_eq!(too_big.code(), Code::OutOfRange, "{}", too_big.message());
 }

@@ -311,6 +311,7 @@ fn request(container: &Container) -> Result<StartContainer, EngineError> {
         groups_policy: security.groups_policy,
         bundle: container.dir(),
         restore: container.restore_plan(),
+        handler: container.sandbox.handler_plan(),
     })
 }
 

@@ -49,6 +49,31 @@ pub struct SandboxConfig {
     pub resources: Option<Resources>,
 }
 
+/// A runtime that runs a pod's containers in place of the built-in one, as it was configured when the pod was made: the pod keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handler {
+    /// Its name.
+    pub name: String,
+    /// How it is spoken to.
+    pub kind: HandlerKind,
+    /// Its program, absolute.
+    pub path: PathBuf,
+    /// Directory of its own state; `None` for one of ours. Each pod gets a directory below it.
+    pub root: Option<PathBuf>,
+    /// Arguments before each of its commands.
+    pub options: Vec<String>,
+    /// How long one of its commands may take, in seconds.
+    pub deadline_seconds: u32,
+}
+
+/// How a runtime is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HandlerKind {
+    /// By the OCI command line: crun, runc.
+    Oci,
+}
+
 /// Lines of a resolv.conf.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DnsConfig {
@@ -174,4 +199,6 @@ pub struct SandboxSnapshot {
     pub message: String,
     /// Limits that were told after it was made.
     pub limits: Option<Arc<PodLimits>>,
+    /// What its runtime handler stands for; `None` for the built-in one.
+    pub handler: Option<Arc<Handler>>,
 }

@@ -10,7 +10,7 @@ use podwright_types::{ContainerId, ExecId, SandboxId};
 use tokio::sync::mpsc;
 
 use super::PortError;
-use crate::model::{GroupsPolicy, ResolvedUser, Seccomp, UserNamespace};
+use crate::model::{GroupsPolicy, Handler, ResolvedUser, Seccomp, UserNamespace};
 use crate::session::TerminalSize;
 
 /// What a shim is started with.
@@ -150,6 +150,8 @@ pub struct StartContainer {
     pub bundle: PathBuf,
     /// It goes on from where it was, and its program is not executed.
     pub restore: Option<RestorePlan>,
+    /// The runtime that runs it in place of the shim's own.
+    pub handler: Option<HandlerPlan>,
 }
 
 /// From what a container goes on.
@@ -159,6 +161,15 @@ pub struct RestorePlan {
     pub program: PathBuf,
     /// Directory with the images of the processes.
     pub images: PathBuf,
+}
+
+/// A runtime for a container.
+#[derive(Debug, Clone)]
+pub struct HandlerPlan {
+    /// The pod's.
+    pub handler: Arc<Handler>,
+    /// Directory of the runtime's state for this pod.
+    pub state: PathBuf,
 }
 
 /// Why a program did not begin to run, as far as exit codes tell it apart.

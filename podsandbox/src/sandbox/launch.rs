@@ -32,14 +32,15 @@ pub(super) async fn begin_launch(sandbox: Arc<Sandbox>) -> Outcome {
 
 async fn launch(sandbox: Arc<Sandbox>, cgroup_path: String) -> Outcome {
     let request = LaunchShim { sandbox: sandbox.id.clone(), cgroup_path };
-    let (shim, place) = tokio::join!(sandbox.shared.ports.shims.launch(&request), place_for_memory(&sandbox));
+    let (shim, place) = tokio::join!(sandbox.shared.ports.shims.launch(&request), places(&sandbox));
     let (shim, events) = shim?;
     sandbox.adopt_shim(shim, events);
     place
 }
 
-/// Where the shim is to mount the pod's shared memory.
-async fn place_for_memory(sandbox: &Sandbox) -> Outcome {
+/// Where the shim is to mount the pod's shared memory, and another runtime is to keep its state.
+async fn places(sandbox: &Sandbox) -> Outcome {
+    sandbox.make_handler_dir().await?;
     if sandbox.config.namespaces.ipc == NamespaceMode::Node {
         return Ok(());
     }

@@ -122,6 +122,7 @@ pub(super) const TABLE: &[Step<Sandbox>] = &[
 ];
 
 async fn write_files(sandbox: Arc<Sandbox>) -> Outcome {
+    sandbox.choose_handler().await?;
     let host_resolv_conf = sandbox.shared.config.host_resolv_conf.clone();
     let config = sandbox.config.clone();
     blocking("write the pod's files in", &sandbox.shared.sandbox_dir(&sandbox.id), move |dir| {
@@ -179,6 +180,7 @@ async fn end_shim(sandbox: Arc<Sandbox>) -> Outcome {
     sandbox.all_lost("its pod was stopped");
     let shm = sandbox.shared.shm_dir(&sandbox.id);
     blocking("remove the pod's shared memory at", &shm, pin::remove_mount_dir).await?;
+    sandbox.remove_handler_dir().await?;
     Ok(sandbox.shared.ports.shims.remove_remains(&sandbox.id).await?)
 }
 

@@ -401,3 +401,21 @@ fn root_a_shim_that_does_not_start_leaves_no_network() {
         node.assert_empty("a failed shim");
     }
 }
+
+#[test]
+fn a_pod_keeps_its_runtime_handler_in_its_record() {
+    let node = Node::new();
+    let daemon = node.start();
+    let asks = |name: &str| SandboxConfig { runtime_handler: name.into(), ..pod("a") };
+    let error = daemon.run(daemon.engine.run_sandbox(asks("nobody"))).unwrap_err();
+    assert!(matches!(&error, EngineError::Invalid(text) if text.contains("nobody")), "{error}");
+    node.assert_empty("an unknown handler");
+    let id = daemon.run(daemon.engine.run_sandbox(asks("other"))).unwrap();
+    let handler = daemon.engine.sandbox(&id).unwrap().handler.unwrap();
+    assert_eq!(handler.path, std::path::Path::new("/usr/bin/other"));
+    drop(daemon);
+    let daemon = node.start();
+    assert_eq!(daemon.engine.sandbox(&id).unwrap().handler.unwrap(), handler);
+    daemon.run(daemon.engine.remove_sandbox(&id)).unwrap();
+    node.assert_empty("removal");
+}

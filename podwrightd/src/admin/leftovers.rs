@@ -95,6 +95,11 @@ impl Places {
         look.directory("directory", &self.root.join("sandboxes"), by_itself);
         look.directory("directory", &self.root.join("containers"), by_itself);
         look.directory("socket", &self.state.join("shims"), "delete it, if no podwright-shim has this id");
+        look.directory(
+            "directory",
+            &self.state.join("handlers"),
+            "delete it, if no container of a runtime keeps its state there",
+        );
         look.directory("directory", &self.state.join("shm"), "umount what is mounted there and delete it");
     }
 

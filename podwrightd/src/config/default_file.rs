@@ -121,4 +121,15 @@ config_dir = "/etc/nri/conf.d"
 # late is let go of, and what it was asked about fails.
 registration_seconds = 5
 request_seconds = 2
+
+[runtimes]
+# Directories with NAME.toml files, one for each runtime handler (RuntimeClass) beside the built-in one, such as crun.toml:
+#   [runtime]
+#   type = "oci"                 # it has the command line of an OCI runtime
+#   path = "/usr/bin/crun"
+#   #options = []                # arguments before each command
+#   #deadline_seconds = 30       # for one command
+#   #root = "/run/crun"          # its state; absent: below `state`
+# They are read when a pod is made; pods that run keep what they were made with. [] for none.
+dirs = ["/etc/podwright/runtimes.d"]
 "#;

@@ -29,6 +29,10 @@ impl ConnectedShim {
         Self { client, driver }
     }
 
+    fn has(&self, feature: &str) -> bool {
+        self.client.hello().features.iter().any(|known| known == feature)
+    }
+
     /// Puts a process that waits where it belongs.
     async fn place(&self, to: Option<&CgroupPlacement>, pid: i32, spec: Option<&str>) -> Result<(), String> {
         match to {
@@ -81,7 +85,7 @@ impl Shim for ConnectedShim {
 
     async fn create_pod(&self, request: &CreatePod) -> Result<PodCreated, PortError> {
         let netns = request.netns.as_ref().map(|netns| netns.as_fd());
-        if netns.is_some() && !self.client.hello().features.iter().any(|feature| feature == api::GIVEN_NETNS) {
+        if netns.is_some() && !self.has(api::GIVEN_NETNS) {
             let text = "the shim is older than podwrightd; install both of one release and start podwrightd again";
             return Err(PortError::Failed(text.to_owned()));
         }
@@ -92,8 +96,12 @@ impl Shim for ConnectedShim {
     }
 
     async fn start_container(&self, request: &StartContainer) -> Result<Started, PortError> {
-        if request.restore.is_some() && !self.client.hello().features.iter().any(|feature| feature == api::RESTORE) {
+        if request.restore.is_some() && !self.has(api::RESTORE) {
             let text = "the pod's shim can not bring processes back, as it is older than podwrightd; make the pod anew";
+            return Err(PortError::Failed(text.to_owned()));
+        }
+        if request.handler.is_some() && !self.has(api::OTHER_RUNTIMES) {
+            let text = "the shim is older than podwrightd and knows no runtime handlers; make the pod anew";
             return Err(PortError::Failed(text.to_owned()));
         }
         let place = |pid| self.place(Some(&request.cgroup), pid, Some(&request.spec));

@@ -29,3 +29,5 @@ pub const PROTOCOL_VERSION: u32 = 1;
 pub const GIVEN_NETNS: &str = "given-netns";
 /// A shim with this feature takes [`StartContainer::restore`].
 pub const RESTORE: &str = "restore";
+/// Feature of a shim that has containers run by another runtime ([`StartContainer::runtime`]).
+pub const OTHER_RUNTIMES: &str = "other-runtimes";

@@ -2,10 +2,10 @@
 
 use std::os::fd::OwnedFd;
 
-use podwright_podsandbox::model::{GroupsPolicy, IdMapping, ResolvedUser, Seccomp};
+use podwright_podsandbox::model::{GroupsPolicy, HandlerKind, IdMapping, ResolvedUser, Seccomp};
 use podwright_podsandbox::ports::{
-    CgroupPlacement, ContainerReport, CreatePod, ExecExit, NamespaceChoice, NamespacePlan, PidPlan, PodCreated,
-    ProcessEnd, ShimEvent, ShimState, StartContainer, Started,
+    CgroupPlacement, ContainerReport, CreatePod, ExecExit, HandlerPlan, NamespaceChoice, NamespacePlan, PidPlan,
+    PodCreated, ProcessEnd, ShimEvent, ShimState, StartContainer, Started,
 };
 use podwright_shim_api as api;
 use podwright_types::{ContainerId, ExecId};
@@ -60,6 +60,21 @@ pub(super) fn start_container(request: &StartContainer) -> api::StartContainer {
             .restore
             .as_ref()
             .map(|restore| api::Restore { program: path_bytes(&restore.program), images: path_bytes(&restore.images) }),
+        runtime: request.handler.as_ref().map(runtime),
+    }
+}
+
+fn runtime(plan: &HandlerPlan) -> api::Runtime {
+    let handler = &plan.handler;
+    // A second way to speak to one needs another message.
+    match handler.kind {
+        HandlerKind::Oci => api::Runtime {
+            path: path_bytes(&handler.path),
+            state: path_bytes(&plan.state),
+            options: handler.options.clone(),
+            deadline_seconds: handler.deadline_seconds,
+            name: handler.name.clone(),
+        },
     }
 }
 

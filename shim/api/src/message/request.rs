@@ -316,6 +316,9 @@ pub struct StartContainer {
     /// It goes on from images of its processes, and its program is not executed. To shims with [`RESTORE`](crate::RESTORE) only.
     #[prost(message, optional, tag = "16")]
     pub restore: Option<Restore>,
+    /// The runtime that runs it in place of the shim's own. To shims with [`OTHER_RUNTIMES`](crate::OTHER_RUNTIMES) only.
+    #[prost(message, optional, tag = "20")]
+    pub runtime: Option<Runtime>,
 }
 
 /// From what a container goes on.
@@ -327,6 +330,26 @@ pub struct Restore {
     /// Directory with the images of the processes.
     #[prost(bytes = "vec", tag = "2")]
     pub images: Vec<u8>,
+}
+
+/// A runtime with the OCI command line.
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct Runtime {
+    /// Its program, absolute.
+    #[prost(bytes = "vec", tag = "1")]
+    pub path: Vec<u8>,
+    /// Directory of its state for this pod, which is there and is nobody else's.
+    #[prost(bytes = "vec", tag = "2")]
+    pub state: Vec<u8>,
+    /// Arguments before each command.
+    #[prost(string, repeated, tag = "3")]
+    pub options: Vec<String>,
+    /// How long one command may take, in seconds.
+    #[prost(uint32, tag = "4")]
+    pub deadline_seconds: u32,
+    /// Its handler's name, for errors.
+    #[prost(string, tag = "5")]
+    pub name: String,
 }
 
 /// Size of a terminal in characters.

@@ -59,6 +59,7 @@ fn calls() -> Vec<Call> {
             // Younger than the samples.
             bundle: None,
             restore: None,
+            runtime: None,
         }),
         Call::Exec(Exec {
             container: "c".into(),

@@ -58,7 +58,7 @@ pub(crate) fn begin(socket: &OwnedFd, cgroup: CgroupEntry<'_>, keep: &[BorrowedF
     }
 }
 
-fn wait_for_release(socket: &OwnedFd) -> Result<(), Failure> {
+pub(crate) fn wait_for_release(socket: &OwnedFd) -> Result<(), Failure> {
     let what = || "the release of the process";
     message::send(socket, &Message::Waiting, &[]).step("ask for", what)?;
     match podwright_sys::receive_packet(socket, &mut [0; 16]).step("wait for", what)?.length {
@@ -148,6 +148,7 @@ impl Finish {
     }
 }
 
+/// Whom to look up.
 pub(crate) fn request(process: &Process, lookup: UserLookup) -> Request<'_> {
     let user = process.user();
     Request {
@@ -179,6 +180,26 @@ fn filter(spec: Option<&Spec>, process: &Process, choice: &SeccompChoice) -> Res
         }
     };
     filter.map(Some).map_err(|error| Failure::because("use the seccomp profile", name, error))
+}
+
+/// The profile that applies, as the specification writes it: for a runtime that compiles filters itself.
+pub(crate) fn profile(
+    spec: Option<&Spec>,
+    process: &Process,
+    choice: &SeccompChoice,
+) -> Result<Option<LinuxSeccomp>, Failure> {
+    let bounding = filters::bounding(process);
+    let (name, profile) = match choice {
+        SeccompChoice::FromSpec => {
+            return Ok(spec.and_then(|spec| spec.linux().as_ref()).and_then(|linux| linux.seccomp().clone()));
+        }
+        SeccompChoice::RuntimeDefault => ("RuntimeDefault".to_owned(), seccomp::runtime_default(&bounding)),
+        SeccompChoice::Profile(path) => {
+            let release = crate::kernel::release();
+            (path.display().to_string(), seccomp::parse_profile(&read_profile(path)?, &bounding, &release))
+        }
+    };
+    profile.map(Some).map_err(|error| Failure::because("use the seccomp profile", name, error))
 }
 
 fn read_profile(path: &std::path::Path) -> Result<Vec<u8>, Failure> {

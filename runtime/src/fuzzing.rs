@@ -20,3 +20,20 @@ pub fn seccomp_profile(bytes: &[u8]) {
         assert!(filter.instruction_count() <= 4096, "the kernel would refuse the filter");
     }
 }
+
+/// A container's specification: as another runtime gets it, it has nothing that only ours knows.
+pub fn specification(bytes: &[u8]) {
+    crate::other::fuzz_specification(bytes);
+}
+
+/// What another runtime wrote into a pid file.
+pub fn pid_file(bytes: &[u8]) {
+    if let Some(pid) = crate::other::parse_pid(bytes) {
+        assert!(pid.as_raw_pid() > 1, "nobody, or the host's init, was taken for a container");
+    }
+}
+
+/// What another runtime wrote into its log.
+pub fn runtime_log(bytes: &[u8]) {
+    crate::other::fuzz_log(bytes);
+}

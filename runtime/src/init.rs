@@ -208,6 +208,7 @@ fn make_namespaces(launch: &Launch<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The root file system, still attached to nothing.
 pub(crate) fn mount_rootfs(rootfs: Prepared<'_>) -> Result<OwnedFd, Failure> {
     match rootfs {
         Prepared::Detached(mount) => Ok(mount),

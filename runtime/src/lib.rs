@@ -23,6 +23,7 @@ mod masks;
 mod message;
 mod mounts;
 mod options;
+mod other;
 mod pivot;
 mod pod;
 mod privileges;
@@ -48,6 +49,7 @@ pub use launch::{
     PodUser, RootfsMethod, RootfsPlan, SeccompChoice, Stdio, UserJoin, UserLookup,
 };
 pub use message::User;
+pub use other::{Container, Forget, OtherRuntime, exec_by, spawn_by};
 pub use pod::{make_namespaces, make_namespaces_in, pid_namespace_of, spawn_pause};
 pub use podwright_sys::Process as LiveProcess;
 pub use restore::{Restore, restore};

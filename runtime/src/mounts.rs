@@ -242,6 +242,14 @@ impl Prepared<'_> {
         })
     }
 
+    /// What was opened or put together for it, with its attributes; `None` if it is made inside.
+    pub(crate) fn into_tree(self) -> Option<OwnedFd> {
+        match self.source {
+            Source::Tree(tree) => Some(tree),
+            Source::Overlay(_) | Source::New { .. } | Source::Made(_) | Source::Cgroup(_) => None,
+        }
+    }
+
     /// Where it is to be.
     pub(crate) fn destination(&self) -> &Path {
         self.destination

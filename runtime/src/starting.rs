@@ -8,7 +8,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use podwright_sys::{Errno, Process};
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_send_signal, waitid};
 
 use crate::error::{Error, Failure};
 use crate::message::{self, Incoming, Message, User};
@@ -51,11 +51,38 @@ pub struct Starting {
     process: Process,
     socket: OwnedFd,
     executing: bool,
+    /// The process that speaks for it, where it can not itself.
+    helper: Option<Process>,
 }
 
 impl Starting {
     pub(crate) fn new(process: Process, socket: OwnedFd) -> Self {
-        Self { process, socket, executing: false }
+        Self { process, socket, executing: false, helper: None }
+    }
+
+    /// The process is a helper, which tells of another and hands it over.
+    pub(crate) fn by_helper(self) -> Result<Self, Error> {
+        let failed = |error: std::io::Error| {
+            Error::system("keep", "the helper of another runtime")(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        };
+        let pidfd = self.process.pidfd.try_clone().map_err(failed);
+        let pidfd = pidfd.inspect_err(|_| {
+            // It would go on with nobody who knows of it.
+            let _ = pidfd_send_signal(&self.process.pidfd, Signal::KILL);
+        })?;
+        let helper = Process { pid: self.process.pid, pidfd };
+        Ok(Self { helper: Some(helper), ..self })
+    }
+
+    /// Kills the process that speaks for it with all that it runs, if there is one.
+    pub fn kill_helper(&self) {
+        let Some(helper) = &self.helper else { return };
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        // Not reaped yet: the number is still its own. It leads its process group.
+        if waitid(WaitId::PidFd(helper.pidfd.as_fd()), options).is_ok() {
+            let _ = kill_process_group(helper.pid, Signal::KILL);
+            let _ = pidfd_send_signal(&helper.pidfd, Signal::KILL);
+        }
     }
 
     /// One that waits at its gate goes on, and is heard over `socket`, a SOCK_SEQPACKET connection to the gate that does not block.
@@ -143,6 +170,10 @@ impl Starting {
         };
         let Some(pid) = users::visible_pid(&pidfd).map_err(failed)? else { return Ok(died()) };
         self.process = Process { pid, pidfd };
+        if self.helper.is_some() {
+            // It waits for that, and the process does not come to us before.
+            self.release()?;
+        }
         Ok(Progress::Moved)
     }
 

@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 use oci_spec::runtime::{LinuxResources, Spec};
 use podwright_cgroups::{Cgroup, Hierarchy, systemd_path};
 use podwright_runtime::{
-    CgroupEntry, HookContext, Launch, Progress, Restore, RootfsMethod, RootfsPlan, SeccompChoice, Starting, Stdio,
-    StoppedHooks, User, UserLookup,
+    CgroupEntry, Forget, HookContext, Launch, OtherRuntime, Progress, Restore, RootfsMethod, RootfsPlan, SeccompChoice,
+    Starting, Stdio, StoppedHooks, User, UserLookup,
 };
 use podwright_shim_api::{
     CgroupPlacement, ContainerReport, Failure, FailureKind, NamespacePlan, Placing, ProcessEnd, Reply, StartContainer,
@@ -70,6 +70,8 @@ pub(crate) struct Container {
     placeholders: streams::Stdio,
     /// Its first process.
     pub(crate) init: Option<OwnedFd>,
+    /// The runtime that runs it in place of ours.
+    pub(crate) other: Option<OtherRuntime>,
     /// Programs that run when nothing of it lives.
     poststop: Poststop,
     /// Who waits for the start.
@@ -201,6 +203,7 @@ impl Server {
         let log = request.log_path.take().map(|path| convert::absolute(path, "open the log")).transpose()?;
         let rootfs = convert::rootfs(&mut request)?;
         let seccomp = convert::seccomp(request.seccomp.take(), &id)?;
+        let other = convert::runtime(request.runtime.take())?;
         let bundle = request.bundle.take().map(|path| convert::absolute(path, "use the bundle")).transpose()?;
         let restore = request.restore.take().map(|restore| {
             let program = convert::absolute(restore.program, "execute CRIU at")?;
@@ -248,6 +251,7 @@ impl Server {
             terminal: None,
             placeholders: [None, None, None],
             init: None,
+            other,
             poststop: Poststop::Nothing,
             waiters: vec![asker],
         })
@@ -352,13 +356,29 @@ impl Server {
             gate: None,
             inherited: Vec::new(),
         };
-        let starting = match &prepared.restore {
-            None => podwright_runtime::spawn(launch),
-            Some((program, images)) => podwright_runtime::restore(launch, Restore { program, images }),
+        let failed = |error| convert::error_failure(FailureKind::Setup, "start", &id, &error);
+        let Some(other) = &container.other else {
+            let starting = match &prepared.restore {
+                None => podwright_runtime::spawn(launch),
+                Some((program, images)) => podwright_runtime::restore(launch, Restore { program, images }),
+            };
+            let starting = starting.map_err(failed)?;
+            container.poststop = hooks.and_then(|hooks| StoppedHooks::of(&prepared.spec, hooks)).into();
+            return Ok(starting);
         };
-        let starting =
-            starting.map_err(|error| convert::error_failure(FailureKind::Setup, "start", &container.id, &error))?;
-        container.poststop = hooks.and_then(|hooks| StoppedHooks::of(&prepared.spec, hooks)).into();
+        if prepared.restore.is_some() {
+            let text = "a checkpoint is restored by the built-in runtime only; make the pod without a runtime handler";
+            return Err(Failure::new(FailureKind::Invalid, "restore", &id, text));
+        }
+        let Some(bundle) = prepared.bundle.as_deref() else {
+            let text = "the request names no bundle, which another runtime needs";
+            return Err(Failure::new(FailureKind::Invalid, "start", &id, text));
+        };
+        let cgroup = container.cgroup.path();
+        let told = podwright_runtime::Container { id: &id, bundle, cgroup: &cgroup };
+        let starting = podwright_runtime::spawn_by(other, told, launch).map_err(failed)?;
+        // It runs the hooks itself.
+        container.poststop = Poststop::Forget(Box::new(Forget::new(other, &id)));
         Ok(starting)
     }
 

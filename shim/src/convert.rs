@@ -4,11 +4,12 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder};
-use podwright_runtime::{IdMappings, RootfsPlan, SeccompChoice, User, UserLookup};
+use podwright_runtime::{IdMappings, OtherRuntime, RootfsPlan, SeccompChoice, User, UserLookup};
 use podwright_shim_api::{
-    Failure, FailureKind, GroupsPolicy, IdMapping, Seccomp, StartContainer, Started, UserNamespace, blob,
+    Failure, FailureKind, GroupsPolicy, IdMapping, Runtime, Seccomp, StartContainer, Started, UserNamespace, blob,
 };
 use serde::de::DeserializeOwned;
 
@@ -63,6 +64,19 @@ pub(crate) fn rootfs(request: &mut StartContainer) -> Result<RootfsPlan, Failure
         std::mem::take(&mut request.layers).into_iter().map(|layer| absolute(layer, step)).collect::<Result<_, _>>()?;
     let writable = request.writable.take().map(|directory| absolute(directory, step)).transpose()?;
     Ok(RootfsPlan::Layers { layers, writable })
+}
+
+/// The runtime that runs a container in place of ours.
+pub(crate) fn runtime(runtime: Option<Runtime>) -> Result<Option<OtherRuntime>, Failure> {
+    let Some(runtime) = runtime else { return Ok(None) };
+    let step = "use the runtime at";
+    Ok(Some(OtherRuntime {
+        program: absolute(runtime.path, step)?,
+        state: absolute(runtime.state, step)?,
+        name: runtime.name,
+        options: runtime.options,
+        deadline: Duration::from_secs(u64::from(runtime.deadline_seconds.max(1))),
+    }))
 }
 
 /// The mappings of a user namespace.

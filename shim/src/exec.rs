@@ -138,14 +138,20 @@ impl Server {
             user_lookup: UserLookup { merge_groups: false },
             inherited: Vec::new(),
         };
-        let started = podwright_runtime::exec(launch)
+        let begun = match &container.other {
+            None => podwright_runtime::exec(launch),
+            Some(other) => podwright_runtime::exec_by(other, &container.id, &process, launch.stdio),
+        };
+        let started = begun
             .map_err(|error| convert::error_failure(FailureKind::Setup, step, &request.container, &error))
-            .and_then(|starting| match self.watch_exec(&starting, writer.is_some(), serial) {
-                Ok(()) => Ok(starting),
-                Err(error) => {
-                    // It would run with nobody who knows of it.
-                    let _ = rustix::process::pidfd_send_signal(starting.pidfd(), Signal::KILL);
-                    Err(Failure::of("watch an exec in", &request.container, &error))
+            .and_then(|starting| {
+                match self.watch_exec(&starting, writer.is_some() || container.other.is_some(), serial) {
+                    Ok(()) => Ok(starting),
+                    Err(error) => {
+                        // It would run with nobody who knows of it.
+                        let _ = rustix::process::pidfd_send_signal(starting.pidfd(), Signal::KILL);
+                        Err(Failure::of("watch an exec in", &request.container, &error))
+                    }
                 }
             });
         let starting = match started {
@@ -162,9 +168,9 @@ impl Server {
         Ok(Exec { serial, container: request.container, id: id.into(), writer, terminal: None, placeholders, stage })
     }
 
-    /// Nothing that a child says is of use before its program runs, or it gave up, but its terminal.
-    fn watch_exec(&self, starting: &Starting, has_terminal: bool, serial: u32) -> std::io::Result<()> {
-        match has_terminal {
+    /// Nothing that a child says is of use before its program runs, or it gave up, but its terminal; a helper waits for an answer.
+    fn watch_exec(&self, starting: &Starting, listens: bool, serial: u32) -> std::io::Result<()> {
+        match listens {
             true => self.poller.add(starting, Token::Start(serial)),
             false => self.poller.add_for_end(starting, Token::Start(serial)),
         }
@@ -189,10 +195,12 @@ impl Server {
     /// Takes what it said; false when that was all.
     fn exec_said_more(&mut self, serial: u32) -> bool {
         let Some(exec) = self.execs.iter_mut().find(|exec| exec.serial == serial) else { return false };
-        let Stage::Starting { starting, .. } = &mut exec.stage else { return false };
+        let Stage::Starting { starting, ended, .. } = &mut exec.stage else { return false };
         match starting.on_readable() {
             Ok(Progress::Pending) => return false,
-            Ok(Progress::Moved | Progress::Resolved(_) | Progress::Waiting | Progress::Ready) => (),
+            // What may have been heard of was the end of its helper.
+            Ok(Progress::Moved) => *ended = None,
+            Ok(Progress::Resolved(_) | Progress::Waiting | Progress::Ready) => (),
             Ok(Progress::Terminal(master)) => {
                 if let (Some(writer), Ok(copy)) = (&exec.writer, master.try_clone()) {
                     let _ = writer.tell(&Order::Terminal(copy));
@@ -231,6 +239,7 @@ impl Server {
         let exec = self.execs.swap_remove(at);
         if let Stage::Starting { starting, askers, ended } = exec.stage {
             self.poller.remove(&starting);
+            starting.kill_helper();
             if ended.is_none() {
                 let _ = rustix::process::pidfd_send_signal(starting.pidfd(), Signal::KILL);
             }

@@ -11,7 +11,7 @@ use nix::sys::signalfd::SignalFd;
 use podwright_cgroups::Hierarchy;
 use podwright_shim_api::{
     Call, ContainerReport, Done, ExecReport, Failure, FailureKind, GIVEN_NETNS, GetState, HelloReply, MAX_PACKET_BYTES,
-    PROTOCOL_VERSION, RESTORE, Reply, Request, StateReply,
+    OTHER_RUNTIMES, PROTOCOL_VERSION, RESTORE, Reply, Request, StateReply,
 };
 use podwright_types::SandboxId;
 use prost::Message;
@@ -260,7 +260,7 @@ impl Server {
         self.connections.iter_mut().filter(|c| c.serial == asker.connection).for_each(|c| c.greeted = true);
         let hello = HelloReply {
             version: PROTOCOL_VERSION,
-            features: vec![GIVEN_NETNS.to_owned(), RESTORE.to_owned()],
+            features: vec![GIVEN_NETNS.to_owned(), RESTORE.to_owned(), OTHER_RUNTIMES.to_owned()],
             pid: rustix::process::getpid().as_raw_pid(),
             sandbox: self.sandbox.to_string(),
         };

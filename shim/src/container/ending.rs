@@ -205,6 +205,7 @@ impl Server {
         if let Phase::Starting(attempt) = &container.phase {
             self.poller.remove(&attempt.starting);
             child = attempt.live_pid();
+            attempt.starting.kill_helper();
             let _ = rustix::process::pidfd_send_signal(attempt.starting.pidfd(), rustix::process::Signal::KILL);
         }
         container.writer.iter().for_each(super::Writer::kill);

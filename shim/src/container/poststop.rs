@@ -1,7 +1,7 @@
 //! poststop hooks: programs of the node that run when nothing of a container lives, also after a start that failed. Its end is told
 //! before they have run; it is not deleted before.
 
-use podwright_runtime::StoppedHooks;
+use podwright_runtime::{Forget, StoppedHooks};
 use rustix::process::Pid;
 
 use super::{Container, warn};
@@ -15,6 +15,8 @@ pub(super) enum Poststop {
     Nothing,
     /// They wait for its end.
     Kept(Box<StoppedHooks>),
+    /// Another runtime is to forget the container then, and runs them.
+    Forget(Box<Forget>),
     /// A child runs them.
     Running(Pid),
 }
@@ -28,15 +30,19 @@ impl From<Option<StoppedHooks>> for Poststop {
 impl Container {
     /// Runs them once nothing of it lives; true if they have run.
     pub(super) fn poststop_has_run(&mut self) -> bool {
-        if let Poststop::Kept(hooks) = &self.poststop {
-            self.poststop = match hooks.spawn() {
-                Ok(pid) => Poststop::Running(pid),
-                Err(error) => {
-                    warn(&self.id, &format!("its poststop hooks are not run: {error}"));
-                    Poststop::Nothing
-                }
-            };
-        }
+        let spawned = match &self.poststop {
+            Poststop::Kept(hooks) => hooks.spawn(),
+            Poststop::Forget(forget) => forget.spawn(),
+            Poststop::Nothing => return true,
+            Poststop::Running(_) => return false,
+        };
+        self.poststop = match spawned {
+            Ok(pid) => Poststop::Running(pid),
+            Err(error) => {
+                warn(&self.id, &format!("its poststop hooks are not run: {error}"));
+                Poststop::Nothing
+            }
+        };
         matches!(self.poststop, Poststop::Nothing)
     }
 

@@ -17,5 +17,6 @@ mod faults;
 mod hooks;
 mod logs;
 mod memory;
+mod runtimes;
 mod terminals;
 mod world;

@@ -102,7 +102,15 @@ impl Cri {
     /// # Errors
     /// The call failed.
     pub async fn run_pod(&mut self, config: PodSandboxConfig) -> Result<Pod> {
-        let request = RunPodSandboxRequest { config: Some(config.clone()), ..Default::default() };
+        self.run_pod_by("", config).await
+    }
+
+    /// Makes a pod that a runtime handler runs.
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn run_pod_by(&mut self, handler: &str, config: PodSandboxConfig) -> Result<Pod> {
+        let request = RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: handler.into() };
         let id = self.runtime.run_pod_sandbox(request).await.context("RunPodSandbox")?.into_inner().pod_sandbox_id;
         Ok(Pod { id, config })
     }

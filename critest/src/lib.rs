@@ -8,6 +8,7 @@ pub mod calls;
 mod config;
 pub mod containerd;
 mod cri;
+pub mod handlers;
 mod logs;
 pub mod streaming;
 mod world;

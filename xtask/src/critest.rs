@@ -40,6 +40,9 @@ pub(crate) struct Options {
     /// Another runtime in place of podwrightd: containerd (2 or newer, in PATH) with podwright-oci in place of runc.
     #[arg(long)]
     contender: Option<Contender>,
+    /// A runtime handler that runs all pods: podwright-oci, or crun or runc in PATH.
+    #[arg(long, conflicts_with = "contender")]
+    handler: Option<String>,
     /// Time limit of all specs together.
     #[arg(long)]
     limit_seconds: Option<u64>,
@@ -105,6 +108,7 @@ impl Options {
         words.extend(
             self.contender.map(|Contender::ContainerdPodwrightOci| "--contender=containerd-podwright-oci".into()),
         );
+        words.extend(self.handler.as_ref().map(|name| format!("--handler={name}")));
         words.extend(self.limit_seconds.map(|seconds| format!("--limit-seconds={seconds}")));
         if !self.arguments.is_empty() {
             words.push("--".into());

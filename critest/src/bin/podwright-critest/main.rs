@@ -55,6 +55,9 @@ struct Arguments {
     /// Another runtime in place of podwrightd, started here.
     #[arg(long, conflicts_with = "endpoint")]
     contender: Option<Contender>,
+    /// A runtime handler that runs all pods: podwright-oci, or a runtime in PATH.
+    #[arg(long, conflicts_with_all = ["endpoint", "contender"])]
+    handler: Option<String>,
     /// Where the daemon of --endpoint looks for hosts.toml files.
     #[arg(long)]
     hosts_dir: Option<PathBuf>,

@@ -90,6 +90,9 @@ fn command(arguments: &Arguments, stage: &Stage, skips: &Skips) -> Result<Comman
     if let Some(socket) = stage.nri_socket().filter(|_| arguments.nri) {
         command.arg("-nri-socket").arg(socket);
     }
+    if let Some(handler) = &arguments.handler {
+        command.args(["-runtime-handler", handler]);
+    }
     if arguments.parallel > 1 {
         command.arg(format!("-parallel={}", arguments.parallel));
     }

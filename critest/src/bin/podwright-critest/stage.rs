@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use podwright_critest::Cri;
 use podwright_critest::containerd::Containerd;
+use podwright_critest::{Cri, handlers};
 use podwright_testutil::{Census, Daemon, Registry, RegistryBuilder, TestHost, cni_bin_dir, program};
 
 use crate::{Arguments, images};
@@ -38,15 +38,21 @@ impl Stage {
         match (&arguments.endpoint, &arguments.hosts_dir) {
             _ if arguments.contender.is_some() => Self::containerd(&arguments.parts),
             (Some(endpoint), Some(hosts)) => Self::given(endpoint, hosts, &arguments.parts),
-            _ => Self::own(&arguments.parts),
+            _ => Self::own(&arguments.parts, arguments.handler.as_deref()),
         }
     }
 
-    fn own(parts: &Path) -> Result<Self> {
+    fn own(parts: &Path, handler: Option<&str>) -> Result<Self> {
         let host = TestHost::new()?;
         let registry = Registry::start_in(&host)?;
         images::push(&registry, parts).context("making the images")?;
-        let daemon = Daemon::builder().start_in(host)?;
+        let runtimes = host.dir().join("runtimes.d");
+        std::fs::create_dir_all(&runtimes).with_context(|| format!("making {}", runtimes.display()))?;
+        if let Some(name) = handler {
+            let program = handlers::runtime(name, &runtimes)?.with_context(|| format!("{name} is not in PATH"))?;
+            handlers::drop_in(&runtimes, name, &program, "")?;
+        }
+        let daemon = Daemon::builder().config(&format!("[runtimes]\ndirs = [{runtimes:?}]\n")).start_in(host)?;
         daemon.mirror_all(&registry)?;
         std::fs::create_dir_all(daemon.path("tmp"))?;
         let before = census(&daemon)?;

@@ -36,7 +36,7 @@ mod tests {
         let answer = br#"{"ociVersionMin": "1.0.0", "mountOptions": ["ro", "rro"], "linux": {}}"#;
         assert!(read_features(answer).unwrap().recursive_read_only_mounts);
         assert_eq!(read_features(b"{}").unwrap(), Features::default());
-        for rubbish in [b"".as_slice(), b"usage: crun", b"[]", br#"{"mountOptions": "all"}"#] {
+        for rubbish in [b"".as_slice(), b"usage: crun", b"5", br#"{"mountOptions": "all"}"#] {
             assert!(read_features(rubbish).is_err(), "{rubbish:?}");
         }
     }

@@ -169,7 +169,8 @@ fn root_a_handler_that_misbehaves_fails_one_request() {
         ensure!(listed.contains(&("hangs".to_owned(), false)), "{listed:?}");
         let config = world.pod("pod");
         let pod = world.run_pod_by("hangs", config).await?;
-        let id = world.create(&pod, &shell("main", &world.image, "true")).await?;
+        let config = shell("main", &world.image, "true");
+        let id = world.create(&pod, &config).await?;
         let error = format!("{:#}", world.start(&id).await.err().context("a runtime that hangs started something")?);
         ensure!(error.contains("\"hangs\"") && error.contains("within 1 s"), "{error}");
         // Nobody else is held up, and the pod can be removed.

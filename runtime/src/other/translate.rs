@@ -12,7 +12,7 @@ const OCI_VERSION: &str = "1.0.2";
 /// Annotations that some runtimes read as "there is a sandbox container already".
 const SANDBOX_ANNOTATIONS: [&str; 2] = ["io.kubernetes.cri.container-type", "io.kubernetes.cri.sandbox-id"];
 /// Options that a bind mount keeps; all else about it is done.
-const KEPT_OPTIONS: [&str; 20] = [
+const PLAIN_OPTIONS: [&str; 20] = [
     "ro",
     "rw",
     "nosuid",
@@ -49,7 +49,7 @@ pub(super) fn bind(mount: &Mount, from: PathBuf) -> Mount {
         match option.as_str() {
             // Below the top it is done already.
             "rro" => options.push("ro".to_owned()),
-            kept if KEPT_OPTIONS.contains(&kept) => options.push(option.clone()),
+            kept if PLAIN_OPTIONS.contains(&kept) => options.push(option.clone()),
             _ => {}
         }
     }
@@ -109,7 +109,7 @@ pub(crate) fn fuzz(bytes: &[u8]) {
     let mounts = spec.mounts().clone().unwrap_or_default();
     let mounts = mounts.into_iter().map(|m| if is_prepared(&m) { bind(&m, "/prepared".into()) } else { m });
     let mounts: Vec<Mount> = mounts.collect();
-    let is_plain = |option: &String| option == "rbind" || KEPT_OPTIONS.contains(&option.as_str());
+    let is_plain = |option: &String| option == "rbind" || PLAIN_OPTIONS.contains(&option.as_str());
     let bound = mounts.iter().filter(|mount| is_prepared(mount));
     assert!(bound.flat_map(|mount| mount.options().iter().flatten()).all(is_plain), "an option that only we know");
     spec.set_mounts(Some(mounts));

@@ -82,7 +82,7 @@ fn read_all(root: &Path, state: &Path) -> io::Result<Read> {
     for dir in [root, state] {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     }
-    for dir in [&sandboxes, &containers, &root.join("quarantine"), &state.join("shm")] {
+    for dir in [&sandboxes, &containers, &root.join("quarantine"), &state.join("shm"), &state.join("handlers")] {
         record::private_dir(dir)?;
     }
     let mut read = Read::default();

@@ -64,6 +64,7 @@ async fn life(world: &mut World, dir: &Path, name: &str, program: &Path) -> Resu
     config.envs.push(podwright_cri_api::v1::KeyValue { key: "A".into(), value: "b c".into() });
     linux(&mut config).0.memory_limit_in_bytes = 128 << 20;
     linux(&mut config).1.run_as_user = Some(podwright_cri_api::v1::Int64Value { value: 4711 });
+    linux(&mut config).1.seccomp = Some(podwright_cri_api::v1::SecurityProfile::default());
     let id = world.run(&pod, &config).await?;
     world.wait_for_log(&pod, "main", "up").await?;
     world.wait_for_log(&pod, "main", "err").await?;

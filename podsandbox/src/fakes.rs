@@ -22,8 +22,8 @@ use tokio::sync::mpsc;
 use crate::config::Ports;
 use crate::model::{Handler, HandlerKind, NetworkStatus};
 use crate::ports::{
-    Cgroups, Handlers, Image, ImageConfig, Images, LaunchShim, Network, NetworkKind, NetworkRequest, NoCheckpoints, NoExtensions,
-    PortError, Shim, ShimEvent, Shims,
+    Cgroups, Handlers, Image, ImageConfig, Images, LaunchShim, Network, NetworkKind, NetworkRequest, NoCheckpoints,
+    NoExtensions, PortError, Shim, ShimEvent, Shims,
 };
 use crate::util::lock;
 

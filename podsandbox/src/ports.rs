@@ -20,9 +20,9 @@ pub use handlers::{Handlers, NoHandlers};
 pub use images::{HealthcheckConfig, Image, ImageConfig, Images};
 pub use network::{Netns, Network, NetworkKind, NetworkRequest};
 pub use shim::{
-    CgroupPlacement, ContainerReport, CreatePod, ExecExit, ExecRequest, GivenFds, HandlerPlan, LaunchShim, NamespaceChoice,
-    NamespacePlan, PidPlan, PodCreated, ProcessEnd, RestorePlan, Shim, ShimEvent, ShimState, Shims, StartContainer,
-    StartFailure, Started,
+    CgroupPlacement, ContainerReport, CreatePod, ExecExit, ExecRequest, GivenFds, HandlerPlan, LaunchShim,
+    NamespaceChoice, NamespacePlan, PidPlan, PodCreated, ProcessEnd, RestorePlan, Shim, ShimEvent, ShimState, Shims,
+    StartContainer, StartFailure, Started,
 };
 pub use statistics::{
     ContainerReading, ContainerSubject, LayerCount, ReadReply, ReadRequest, SandboxReading, SandboxSubject, Statistics,

@@ -12,5 +12,6 @@ pub use reply::{
 pub use request::{
     Attach, Call, CgroupPlacement, CloseStdin, CreatePod, DeleteContainer, Exec, GetState, GroupsPolicy, Hello,
     IdMapping, KillExec, NamespaceChoice, NamespacePlan, PidChoice, PidPlan, Release, ReopenLog, Request, Resize,
-    Restore, Runtime, Seccomp, Shm, Shutdown, SignalContainer, StartContainer, TerminalSize, UpdateContainer, UserNamespace,
+    Restore, Runtime, Seccomp, Shm, Shutdown, SignalContainer, StartContainer, TerminalSize, UpdateContainer,
+    UserNamespace,
 };

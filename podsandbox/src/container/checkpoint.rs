@@ -22,11 +22,11 @@ pub(crate) async fn write(container: Arc<Container>, archive: PathBuf, within: D
     detached(async move {
         let what = format!("checkpoint {}", container.describe());
         let refuse = |why: &str| Err(EngineError::FailedPrecondition(format!("{what}: {why}")));
-        let checkpoints = container.shared().ports.checkpoints.clone();
-        if let Err(why) = checkpoints.may_write() {
+        if let Err(why) = handled_here(&container.sandbox.config.runtime_handler) {
             return refuse(&why);
         }
-        if let Err(why) = handled_here(&container.sandbox.config.runtime_handler) {
+        let checkpoints = container.shared().ports.checkpoints.clone();
+        if let Err(why) = checkpoints.may_write() {
             return refuse(&why);
         }
         if container.config.terminal {

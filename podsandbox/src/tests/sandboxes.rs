@@ -419,3 +419,24 @@ fn a_pod_keeps_its_runtime_handler_in_its_record() {
     daemon.run(daemon.engine.remove_sandbox(&id)).unwrap();
     node.assert_empty("removal");
 }
+
+#[test]
+fn a_container_of_a_runtime_handler_has_no_checkpoints() {
+    let node = Node::new();
+    let daemon = node.start();
+    let (engine, config) = (&daemon.engine, SandboxConfig { runtime_handler: "other".into(), ..pod("a") });
+    let id = daemon.run(engine.run_sandbox(config)).unwrap();
+    let running = daemon.running(&id, "c", "sleep");
+    let written = engine.checkpoint_container(&running, "/archive.tar".into(), Duration::from_secs(5));
+    let refused = |error: EngineError| {
+        let text = error.to_string();
+        assert!(
+            matches!(error, EngineError::FailedPrecondition(_)) && text.contains("runtime handler \"other\""),
+            "{text}"
+        );
+    };
+    refused(daemon.run(written).unwrap_err());
+    let from = ContainerConfig { restore_from: Some("/archive.tar".into()), ..ctr("d", "sleep") };
+    refused(daemon.run(engine.create_container(&id, from)).unwrap_err());
+    assert_eq!(engine.container_ids(), [running]);
+}

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use podwright_cri_api::v1::{
@@ -12,6 +13,9 @@ use podwright_cri_api::v1::{
 use podwright_critest::handlers::{drop_in, runtime};
 use podwright_critest::{World, WorldBuilder, linux, mount, must, shell, with_world_of};
 use podwright_testutil::{Daemon, program, write_program};
+
+/// Longer than anything takes on a busy machine.
+const LONG: Duration = Duration::from_secs(60);
 
 fn builder(dir: &Path) -> WorldBuilder {
     WorldBuilder::daemon(Daemon::builder().config(&format!("[runtimes]\ndirs = [{dir:?}]\n")))
@@ -24,6 +28,19 @@ async fn handlers(world: &mut World) -> Result<(Vec<(String, bool)>, String)> {
     };
     let listed = status.runtime_handlers.iter().map(|handler| (handler.name.clone(), features(handler))).collect();
     Ok((listed, status.info.get("brokenRuntimeHandlers").cloned().unwrap_or_default()))
+}
+
+/// The list, once it holds this.
+async fn listed(world: &mut World, wanted: (&str, bool)) -> Result<(Vec<(String, bool)>, String)> {
+    let until = Instant::now() + LONG;
+    loop {
+        let (listed, problems) = handlers(world).await?;
+        if listed.iter().any(|(name, known)| (name.as_str(), *known) == wanted) {
+            return Ok((listed, problems));
+        }
+        ensure!(Instant::now() < until, "{wanted:?} is not in {listed:?}; {problems}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 async fn memory_in_use(world: &mut World, id: &str) -> Result<u64> {
@@ -144,8 +161,9 @@ fn root_handlers_are_read_when_they_are_asked_for() {
 
         drop_in(&dir, "own", &program("podwright-oci")?, "")?;
         fs::write(dir.join("broken.toml"), "[runtime")?;
-        let (listed, problems) = handlers(world).await?;
-        ensure!(listed.contains(&("own".to_owned(), true)) && listed.len() == 2, "{listed:?}");
+        // What the runtime answers is in the list as soon as it is known.
+        let (listed, problems) = listed(world, ("own", true)).await?;
+        ensure!(listed.len() == 2, "{listed:?}");
         ensure!(problems.contains("broken.toml"), "{problems}");
         let error =
             format!("{:#}", world.run_pod_by("broken", config.clone()).await.err().context("a broken handler")?);

@@ -87,9 +87,9 @@ impl Daemon {
         self.runtime.as_ref().unwrap().block_on(work)
     }
 
-    /// `kill -9`.
+    /// `kill -9`. What a thread has begun on the disk is waited for: the dead write nothing later.
     fn crash(mut self) {
-        self.runtime.take().unwrap().shutdown_background();
+        self.runtime.take().unwrap().shutdown_timeout(std::time::Duration::from_secs(60));
         self.world.crash();
     }
 

@@ -124,8 +124,9 @@ async fn life(world: &mut World, dir: &Path, name: &str, program: &Path) -> Resu
     world.remove_pod(&pod.id).await
 }
 
+#[allow(clippy::print_stdout)] // A test that tries nothing says so.
 fn with_runtime(name: &'static str) {
-    let top = tempfile::tempdir().expect("a directory for the test");
+    let top = must(tempfile::tempdir().context("make a directory for the test"));
     let dir = top.path().to_owned();
     let Some(program) = must(runtime(name, top.path())) else {
         println!("{name} is not installed (cargo xtask setup): not tried");

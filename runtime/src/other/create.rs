@@ -61,8 +61,9 @@ fn create(
         check_cgroup(cgroup, pid, &runtime.name)?;
     }
     let terminal = listener.map(|listener| console::take(&listener, &runtime.name)).transpose()?;
-    *moved = Some(pid);
+    // Only then somebody else knows of it.
     told.moved(pidfd.as_fd())?;
+    *moved = Some(pid);
     if matches!(cgroup, CgroupEntry::Deferred) {
         child::wait_for_release(socket)?;
     }

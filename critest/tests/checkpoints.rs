@@ -3,6 +3,8 @@
 //! With CRIU where one works on this host: `PODWRIGHT_CRIU`, or the one that is installed. Where there is none the tests that need one say
 //! so and end.
 
+#![allow(clippy::print_stdout)] // A test that tries nothing says so.
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

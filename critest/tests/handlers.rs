@@ -2,6 +2,7 @@
 //! they are installed (cargo xtask setup); mocks do what broken runtimes do.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -133,6 +134,9 @@ fn with_runtime(name: &'static str) {
         return;
     };
     with_world_of(builder(top.path()), async move |world| life(world, &dir, name, &program).await);
+    // crun gives its container's user the streams that it has.
+    let null = must(fs::metadata("/dev/null").context("look at the node's null device"));
+    assert_eq!((null.uid(), null.mode() & 0o777), (0, 0o666), "the node's null device");
 }
 
 #[test]

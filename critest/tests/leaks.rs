@@ -10,7 +10,7 @@ const EMBEDDED_PODS: usize = 200;
 const BRIDGED_PODS: usize = 40;
 const AT_A_TIME: usize = 8;
 /// After them the daemon has what it keeps: threads, buffers, connections.
-const WARM_UP_PODS: usize = 48;
+const WARM_UP_PODS: usize = 200;
 /// What the allocator may keep in pieces; 10 KiB for each pod would be more.
 const SLACK_KIBIBYTES: usize = 2048;
 

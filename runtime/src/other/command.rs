@@ -8,11 +8,13 @@ use std::process::{Child, Command, ExitStatus, Stdio as Streams};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, Mode, OFlags, fchmod, makedev, mknodat, openat};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde::Deserialize;
 
 use super::OtherRuntime;
 use crate::error::{Failure, FailureKind, Step};
+use crate::mounts::new_file_system;
 
 /// Name of the log in the directory where a command runs.
 const LOG_FILE: &str = "log.json";
@@ -29,6 +31,16 @@ pub(super) enum Output {
     Container([Option<OwnedFd>; 3]),
     /// Nothing to read, and what it says goes to its log.
     Own,
+}
+
+/// A null device that is nobody else's: crun gives its container's user what it has as streams, and the host's must stay root's.
+fn own_null() -> Result<OwnedFd, Failure> {
+    let (top, what) = (new_file_system("tmpfs", "tmpfs", &["mode=700".to_owned()])?, || "a null device");
+    mknodat(&top, "null", FileType::CharacterDevice, Mode::from_raw_mode(0o666), makedev(1, 3)).step("make", what)?;
+    let null = openat(&top, "null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).step("open", what)?;
+    // Whatever the umask is.
+    fchmod(&null, Mode::from_raw_mode(0o666)).step("open to all", what)?;
+    Ok(null)
 }
 
 /// Runs a command in `directory`, where its log goes as well. `Err` if it failed, or did not end in time and was killed.
@@ -50,8 +62,14 @@ pub(super) fn run(
     command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     match output {
         Output::Container(fds) => {
-            let [stdin, stdout, stderr] = fds.map(|fd| fd.map_or_else(Streams::null, Streams::from));
-            command.stdin(stdin).stdout(stdout).stderr(stderr);
+            let null = own_null()?;
+            let stream = |fd: Option<OwnedFd>| fd.map_or_else(|| null.try_clone(), Ok).map(Streams::from);
+            let [stdin, stdout, stderr] = fds.map(stream);
+            let what = || "a null device";
+            command
+                .stdin(stdin.step("copy", what)?)
+                .stdout(stdout.step("copy", what)?)
+                .stderr(stderr.step("copy", what)?);
         }
         Output::Own => {
             let file = File::create(&errors).step("make", || errors.display())?;

@@ -75,7 +75,10 @@ fn root_liars_do_not_join() {
         }
         // Events that nobody knows.
         let unknown = Manners { events: 1 << 20, ..Manners::default() };
-        Mock::dial(&world.daemon, unknown).await?.context("it could register")?.is_let_go().await?;
+        // Its end may overtake the answer to its registration.
+        if let Ok(unknown) = Mock::dial(&world.daemon, unknown).await? {
+            unknown.is_let_go().await?;
+        }
         // One that takes what is there and does not answer holds makings up for its time, and not longer.
         let silent = Manners { is_synchronised: false, ..Manners::default() };
         let silent = Mock::dial(&world.daemon, silent).await?.context("it could register")?;

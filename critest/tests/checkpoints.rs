@@ -14,18 +14,8 @@ use anyhow::{Context, Result, ensure};
 use podwright_cri_api::v1::security_profile::ProfileType;
 use podwright_cri_api::v1::{CheckpointContainerRequest, ContainerConfig, ContainerState, Int64Value, SecurityProfile};
 use podwright_critest::{Pod, World, WorldBuilder, linux, shell, with_world, with_world_of};
-use podwright_testutil::Daemon;
+use podwright_testutil::{Daemon, criu};
 use tonic::Code;
-
-/// A CRIU that works here.
-fn criu() -> Option<PathBuf> {
-    let program = std::env::var_os("PODWRIGHT_CRIU").map_or_else(|| "/usr/sbin/criu".into(), PathBuf::from);
-    let works = Command::new(&program).arg("check").output().is_ok_and(|output| output.status.success());
-    if !works {
-        println!("skipped: {} is no CRIU that works with this kernel", program.display());
-    }
-    works.then_some(program)
-}
 
 /// A CRIU for tests of containers that go on from archives. There is none as long as the configuration refuses that.
 fn criu_for_restores() -> Option<PathBuf> {

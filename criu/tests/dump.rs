@@ -3,23 +3,15 @@
 
 use std::fs;
 use std::net::UdpSocket;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use podwright_criu::{Dump, dump, external_mount, external_network, parse_mounts};
+use podwright_testutil::criu;
 
 /// What CRIU needs for so little, on a busy machine.
 const ENOUGH: Duration = Duration::from_secs(120);
-
-fn criu() -> Option<PathBuf> {
-    let program = std::env::var_os("PODWRIGHT_CRIU").map_or_else(|| "/usr/sbin/criu".into(), PathBuf::from);
-    let works = Command::new(&program).arg("check").output().is_ok_and(|output| output.status.success());
-    if !works {
-        println!("skipped: {} is no CRIU that works with this kernel", program.display());
-    }
-    works.then_some(program)
-}
 
 /// A process with namespaces of its own, which ends with the test.
 struct Isolated {

@@ -9,6 +9,9 @@
 //! satisfied from the tree that was made for the request, and before a restored process goes on the kernel is asked whether mounts,
 //! namespaces, users, capabilities and labels are those that were asked for ([`verify`]). CRIU reads the images as root: it sees the
 //! host's files read-only, and it is in the container's cgroup.
+//!
+//! Not ready, and refused by the daemon's configuration: what is refused here can run for a moment. CRIU does not heed the answer, its
+//! death lets go of the processes that it traces, and only then is the cgroup killed (docs/decisions.md, "criu, and checkpoints").
 
 mod verify;
 
@@ -124,12 +127,12 @@ fn run(launch: &Launch<'_>, restore: Restore<'_>, process: &Process, socket: &Ow
     message::send(socket, &Message::Executing, &[]).step("tell", || "the start of the processes")
 }
 
-/// All processes are there and none goes on yet. What is not as it was asked for never does.
+/// All processes are there and none goes on yet. What is not as it was asked for is killed.
 fn ready(pid: i32, expected: &verify::Expected, user: &User, socket: &OwnedFd) -> Result<(), String> {
     let pid = Pid::from_raw(pid).filter(|pid| !pid.is_init()).ok_or("CRIU names no process")?;
     let told = expected.hold(pid).and_then(|()| tell(pid, user, socket).map_err(|failure| failure.text));
     told.map_err(|text| {
-        // With the first process of a pid namespace the kernel kills the others. Traced ones run nothing on the way.
+        // With the first process of a pid namespace the kernel kills the others, but not at the same moment.
         let _ = kill_process(pid, Signal::KILL);
         format!("what is in the checkpoint is not what was asked for: {text}")
     })

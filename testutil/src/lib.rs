@@ -25,4 +25,4 @@ pub use fuse::HungMount;
 pub use host::{Outside, TestHost, in_network_of};
 pub use http::{RawReply, RawServer};
 pub use registry::{Registry, RegistryBuilder, RegistryStorage};
-pub use tools::{CgroupDriver, cni_bin_dir, program, write_program};
+pub use tools::{CgroupDriver, cni_bin_dir, criu, program, write_program};

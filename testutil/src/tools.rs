@@ -88,3 +88,14 @@ pub fn write_program(path: &Path, text: &str) -> Result<()> {
 fn shown(path: &Path) -> String {
     path.display().to_string()
 }
+
+/// A CRIU that works with this kernel: `PODWRIGHT_CRIU`, or the one that is installed. `None` is said, for a test that then tries nothing.
+#[allow(clippy::print_stdout)]
+pub fn criu() -> Option<PathBuf> {
+    let program = std::env::var_os("PODWRIGHT_CRIU").map_or_else(|| "/usr/sbin/criu".into(), PathBuf::from);
+    let works = Command::new(&program).arg("check").output().is_ok_and(|output| output.status.success());
+    if !works {
+        println!("skipped: {} is no CRIU that works with this kernel", program.display());
+    }
+    works.then_some(program)
+}

@@ -62,14 +62,8 @@ pub(super) fn run(
     command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     match output {
         Output::Container(fds) => {
-            let null = own_null()?;
-            let stream = |fd: Option<OwnedFd>| fd.map_or_else(|| null.try_clone(), Ok).map(Streams::from);
-            let [stdin, stdout, stderr] = fds.map(stream);
-            let what = || "a null device";
-            command
-                .stdin(stdin.step("copy", what)?)
-                .stdout(stdout.step("copy", what)?)
-                .stderr(stderr.step("copy", what)?);
+            let [stdin, stdout, stderr] = fds.map(|fd| fd.map_or_else(own_null, Ok));
+            command.stdin(stdin?).stdout(stdout?).stderr(stderr?);
         }
         Output::Own => {
             let file = File::create(&errors).step("make", || errors.display())?;
